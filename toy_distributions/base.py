@@ -1,0 +1,137 @@
+"""Distribution: a law on R^d of which everything is known exactly."""
+
+from abc import ABC, abstractmethod
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from toy_distributions import shapes
+from toy_distributions.shapes import Scalar
+
+
+class Distribution(ABC):
+    r"""A law p of x_0 on R^d with its noised density, score, posterior mean and posterior covariance in closed form.
+
+    Throughout, x = alpha x_0 + sigma eps with eps ~ N(0, I) independent of x_0. Points have shape (..., dim); alpha
+    and sigma are numbers or tensors that broadcast to the batch shape x.shape[:-1].
+
+    Promises: laws are immutable; ``noised`` returns the same class, so the noised density and score are
+    ``law.noised(alpha, sigma).log_prob(x)`` and ``.score(x)``; a singular law (Dirac, circle) has no density until it
+    is noised, and says so. float64 unless made otherwise by ``to``.
+
+    A subclass fills in the underscored formulas; the public methods check their arguments.
+    """
+
+    dim: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """E x_0, shape (dim,)."""
+
+    @property
+    @abstractmethod
+    def cov(self) -> Tensor:
+        """Cov x_0, shape (dim, dim)."""
+
+    @property
+    @abstractmethod
+    def singular(self) -> bool:
+        """Whether the law has no density on R^dim (it lives on a point, a curve, a subspace)."""
+
+    @abstractmethod
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
+        """The same law in another dtype or on another device."""
+
+    @abstractmethod
+    def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
+        """n independent points, shape (n, dim). The generator lives on the law's device."""
+
+    @abstractmethod
+    def noised(self, alpha: float, sigma: float) -> Self:
+        """The law of alpha x_0 + sigma eps, for numbers alpha >= 0 and sigma >= 0."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Natural log of the density at x (..., dim), shape (...). Raises ValueError if the law is singular."""
+        x = shapes.points(x, self.dim)
+        self._needs_density("log_prob")
+        return self._log_prob(x)
+
+    def score(self, x: Tensor) -> Tensor:
+        """Gradient of the log density at x (..., dim), same shape. Raises ValueError if the law is singular."""
+        x = shapes.points(x, self.dim)
+        self._needs_density("score")
+        return self._score(x)
+
+    def posterior_mean(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        """E[x_0 | alpha x_0 + sigma eps = x], shape of x (..., dim). Needs sigma > 0.
+
+        This is the ideal denoiser; the score of the noised law is (alpha E[x_0|x] - x) / sigma^2 (Tweedie).
+        """
+        x = shapes.points(x, self.dim)
+        shapes.level(alpha, sigma, batch=x.shape[:-1], positive=True)
+        return self._posterior_mean(x, alpha, sigma)
+
+    def posterior_cov(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        """Cov[x_0 | alpha x_0 + sigma eps = x], shape (..., dim, dim). Needs sigma > 0."""
+        x = shapes.points(x, self.dim)
+        shapes.level(alpha, sigma, batch=x.shape[:-1], positive=True)
+        return self._posterior_cov(x, alpha, sigma)
+
+    def cdf(self, x: Tensor) -> Tensor:
+        """P(x_0 <= x) of a 1-D law, for x of any shape."""
+        self._needs_line("cdf")
+        return self._cdf(shapes.floating("x", x))
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """Smallest x with cdf(x) >= u of a 1-D law, for u in (0, 1) of any shape."""
+        self._needs_line("quantile")
+        u = shapes.floating("u", u)
+        if u.numel() and not bool(((u > 0) & (u < 1)).all()):
+            raise ValueError(f"u must lie in (0, 1); got values from {u.min().item()} to {u.max().item()}.")
+        return self._quantile(u)
+
+    @abstractmethod
+    def _log_prob(self, x: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _score(self, x: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _posterior_mean(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor: ...
+
+    @abstractmethod
+    def _posterior_cov(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor: ...
+
+    def _cdf(self, x: Tensor) -> Tensor:
+        raise ValueError(f"{self!r} has no closed cdf; noise a mixture or a Box instead.")
+
+    def _quantile(self, u: Tensor) -> Tensor:
+        """Bisection on the cdf: every halving is safe, and 1-D laws are cheap."""
+        centre, spread = self.mean.item(), max(self.cov.item(), 0.0) ** 0.5 or 1e-300
+        low, high = torch.full_like(u, centre), torch.full_like(u, centre)
+        reach = spread
+        while bool((self._cdf(low) >= u).any()) or bool((self._cdf(high) < u).any()):
+            low = torch.where(self._cdf(low) >= u, centre - reach, low)
+            high = torch.where(self._cdf(high) < u, centre + reach, high)
+            reach *= 2
+        for _ in range(100):
+            middle = 0.5 * (low + high)
+            if not bool(((low < middle) & (middle < high)).any()):  # neighbouring floats: nothing left to halve
+                break
+            below = self._cdf(middle) < u
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return high
+
+    def _needs_density(self, asked: str) -> None:
+        if self.singular:
+            raise ValueError(
+                f"{asked} needs a density, and {self!r} has none; blur it first: law.noised(1.0, sigma).{asked}(x)."
+            )
+
+    def _needs_line(self, asked: str) -> None:
+        if self.dim != 1:
+            raise ValueError(f"{asked} is defined for 1-D laws; got a law on R^{self.dim}.")

@@ -1,0 +1,326 @@
+"""GaussianMixture: one Gaussian, many, Diracs (variance 0), empirical clouds. One class, three covariance structures."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from toy_distributions import shapes
+from toy_distributions.base import Distribution
+from toy_distributions.shapes import Scalar
+
+CHUNK_BYTES = 1 << 22
+"""Size of the largest temporary: about what a core's cache holds, so that chunks do not travel to main memory."""
+
+DIRECT_ELEMENTS = 1 << 16
+"""Up to this many numbers (components x dim) distances are differences; beyond, matrix products with a refinement."""
+
+
+class GaussianMixture(Distribution):
+    r"""p = sum_k w_k N(m_k, C_k), where C_k may be zero (a Dirac) or rank-deficient (a Gaussian on a subspace).
+
+    With C_k = U_k diag(v_k) U_k^T, S_k = alpha^2 v_k + sigma^2 and y_k = U_k^T (x - alpha m_k),
+
+        log r_k  = log w_k - (1/2) sum_i [ y_ki^2 / S_ki + log S_ki ] + const     (responsibilities sum to one)
+        D_k      = m_k + U_k (alpha v_k / S_k) y_k
+        E[x_0|x] = sum_k r_k D_k
+        Cov[x_0|x] = sum_k r_k [ U_k diag(v_k sigma^2 / S_k) U_k^T + (D_k - E[x_0|x]) (D_k - E[x_0|x])^T ]
+
+    weights (K,), positive, summing to one; means (K, d); covs (K, d, d) full, (K, d) diagonal or (K,) isotropic.
+    The eigenbases are computed once, when the law is built, and serve at every noise level.
+
+    Raises ValueError for wrong shapes, non-finite entries, weights that are not a probability vector, covariances
+    that are not symmetric positive semi-definite.
+    """
+
+    def __init__(
+        self,
+        weights: Tensor | Sequence[float],
+        means: Tensor | Sequence[Sequence[float]],
+        covs: Tensor | Sequence,
+    ):
+        means = shapes.floating("means", means)
+        if means.ndim != 2 or means.numel() == 0:
+            raise ValueError(f"means must have shape (components, dim); got {tuple(means.shape)}.")
+        k, d = means.shape
+        weights = _weights(shapes.floating("weights", weights), k).to(means)
+        covs = shapes.floating("covs", covs).to(means)
+        if covs.shape not in ((k,), (k, d), (k, d, d)):
+            raise ValueError(
+                f"covs must have shape ({k},) isotropic, ({k}, {d}) diagonal or ({k}, {d}, {d}) full, "
+                f"as means has shape ({k}, {d}); got {tuple(covs.shape)}."
+            )
+        if covs.ndim == 3:
+            variances, basis = _eigenbasis(covs)
+        else:
+            variances, basis = covs.reshape(k, -1), None
+            if bool((variances < 0).any()):
+                worst = variances.min().item()
+                raise ValueError(f"covs must hold variances >= 0; got {worst}. Pass variances, not log-variances.")
+        self._fill(weights, means, covs, variances, basis)
+
+    def _fill(self, weights: Tensor, means: Tensor, covs: Tensor, variances: Tensor, basis: Tensor | None) -> None:
+        self.weights, self.means, self.covs = weights, means, covs
+        self._variances, self._basis = variances, basis  # (K, d) or (K, 1); (K, d, d) or None
+        self._log_weights = weights.log()
+        self.dim, self.dtype, self.device = means.shape[1], means.dtype, means.device
+
+    @classmethod
+    def _built(cls, *parts) -> Self:
+        law = object.__new__(cls)
+        law._fill(*parts)
+        return law
+
+    @classmethod
+    def gaussian(cls, mean: Tensor | Sequence[float] | float, cov: Tensor | Sequence | float) -> Self:
+        """N(mean, cov). mean: (d,) or a number (d = 1); cov: a variance, (d,) variances or (d, d)."""
+        mean = shapes.floating("mean", mean).reshape(1, -1)
+        cov = shapes.floating("cov", cov)
+        return cls(torch.ones(1, dtype=mean.dtype, device=mean.device), mean, cov.unsqueeze(0))
+
+    @classmethod
+    def dirac(cls, point: Tensor | Sequence[float] | float) -> Self:
+        """The point mass at ``point``, (d,) or a number."""
+        return cls.gaussian(point, 0.0)
+
+    @classmethod
+    def empirical(cls, points: Tensor | Sequence[Sequence[float]]) -> Self:
+        """The empirical measure of points (n, d): a mixture of n Diracs of equal weight."""
+        points = shapes.floating("points", points)
+        if points.ndim != 2 or points.numel() == 0:
+            raise ValueError(f"points must have shape (n, dim); got {tuple(points.shape)}.")
+        n = points.shape[0]
+        flat = torch.full((n,), 1.0 / n, dtype=points.dtype, device=points.device)
+        return cls._built(flat, points, torch.zeros_like(flat), torch.zeros_like(flat)[:, None], None)
+
+    @property
+    def components(self) -> int:
+        return self.means.shape[0]
+
+    @property
+    def mean(self) -> Tensor:
+        return self.weights @ self.means
+
+    @property
+    def cov(self) -> Tensor:
+        centred = self.means - self.mean
+        between = (self.weights[:, None] * centred).T @ centred
+        if self.covs.ndim == 3:
+            return torch.einsum("k,kde->de", self.weights, self.covs) + between
+        return torch.diag(self.weights @ self._variances.expand(-1, self.dim)) + between
+
+    @property
+    def singular(self) -> bool:
+        return bool((self._variances <= 0).any())
+
+    def full_covs(self) -> Tensor:
+        """The covariances as full matrices, (K, d, d)."""
+        if self.covs.ndim == 3:
+            return self.covs
+        return torch.diag_embed(self._variances.expand(-1, self.dim))
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
+        parts = (self.weights, self.means, self.covs, self._variances, self._basis)
+        return self._built(*(None if part is None else part.to(device=device, dtype=dtype) for part in parts))
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
+        n = shapes.count("n", n)
+        which = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        z = torch.randn(n, self.dim, dtype=self.dtype, device=self.device, generator=generator)
+        z = z * self._variances[which].sqrt()
+        if self._basis is None:
+            return self.means[which] + z
+        if self.components == 1:
+            return self.means + z @ self._basis[0].T
+        return self.means[which] + torch.einsum("nde,ne->nd", self._basis[which], z)
+
+    def noised(self, alpha: float, sigma: float) -> Self:
+        alpha, sigma = float(alpha), float(sigma)
+        shapes.level(alpha, sigma)
+        covs, noise = alpha**2 * self.covs, sigma**2
+        if covs.ndim == 3:
+            covs = covs + noise * torch.eye(self.dim, dtype=self.dtype, device=self.device)
+        else:
+            covs = covs + noise
+        variances = alpha**2 * self._variances + noise
+        return self._built(self.weights, alpha * self.means, covs, variances, self._basis)
+
+    def projected(self, direction: Tensor) -> "GaussianMixture":
+        """The 1-D law of <direction, x_0>, for a direction (dim,) of any length."""
+        direction = shapes.points(direction, self.dim).to(self.means)
+        along = direction if self._basis is None else torch.einsum("kde,d->ke", self._basis, direction)
+        variances = (self._variances.expand(-1, self.dim) * along**2).sum(-1)
+        return GaussianMixture(self.weights, (self.means @ direction)[:, None], variances)
+
+    def _cdf(self, x: Tensor) -> Tensor:
+        away = x.unsqueeze(-1) - self.means[:, 0]
+        spread = self._variances[:, 0].sqrt()
+        step = (away >= 0).to(self.dtype)
+        smooth = torch.special.ndtr(away / spread.where(spread > 0, 1.0))
+        return torch.where(spread > 0, smooth, step) @ self.weights
+
+    def _log_prob(self, x: Tensor) -> Tensor:
+        def formula(x, alpha, sigma):
+            return torch.logsumexp(self._logits(x, alpha, sigma), -1)
+
+        return self._chunked(formula, x, 1.0, 0.0) - 0.5 * self.dim * math.log(2 * math.pi)
+
+    def _score(self, x: Tensor) -> Tensor:
+        def formula(x, alpha, sigma):
+            weight = torch.softmax(self._logits(x, alpha, sigma), -1)
+            pull = weight.unsqueeze(-1) / self._variances
+            if self._isotropic():
+                return pull[..., 0] @ self.means - pull[..., 0].sum(-1, keepdim=True) * x
+            return -self._turned_back(pull * self._residual(x, alpha)).sum(-2)
+
+        return self._chunked(formula, x, 1.0, 0.0)
+
+    def _posterior_mean(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        def formula(x, alpha, sigma):
+            weight = torch.softmax(self._logits(x, alpha, sigma), -1).unsqueeze(-1)
+            spread = self._noised_variances(alpha, sigma)
+            to_mean = weight * (_squared(sigma) / spread)
+            to_x = weight * (_component(alpha) * self._variances / spread)
+            if self._isotropic():
+                return to_mean[..., 0] @ self.means + to_x.sum(-2) * x
+            if self._basis is None:
+                return (to_mean * self.means).sum(-2) + to_x.sum(-2) * x
+            return weight[..., 0] @ self.means + self._turned_back(to_x * self._residual(x, alpha)).sum(-2)
+
+        return self._chunked(formula, x, alpha, sigma)
+
+    def _posterior_cov(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        def formula(x, alpha, sigma):
+            weight = torch.softmax(self._logits(x, alpha, sigma), -1).unsqueeze(-1)
+            spread = self._noised_variances(alpha, sigma)
+            gain = _component(alpha) * self._variances / spread
+            if self._basis is None:
+                means = (_squared(sigma) / spread) * self.means + gain * x.unsqueeze(-2)
+            else:
+                means = self.means + self._turned_back(gain * self._residual(x, alpha))
+            away = means - (weight * means).sum(-2, keepdim=True)
+            between = torch.einsum("nkd,nke->nde", weight * away, away)
+            within = weight * (self._variances * _squared(sigma) / spread)
+            if self._basis is None:
+                return between + torch.diag_embed(within.sum(-2).expand(-1, self.dim))
+            return between + torch.einsum("kde,nke,kfe->ndf", self._basis, within, self._basis)
+
+        return self._chunked(formula, x, alpha, sigma, row=self.dim)
+
+    def _logits(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        """log of w_k N(x; alpha m_k, S_k) up to -(d/2) log 2 pi, for x (n, d): shape (n, K)."""
+        spread = self._noised_variances(alpha, sigma)
+        if self._isotropic():
+            spread = spread[..., 0]
+            return self._log_weights - 0.5 * (self._distances(x, alpha, spread) / spread + self.dim * spread.log())
+        return self._log_weights - 0.5 * (self._residual(x, alpha) ** 2 / spread + spread.log()).sum(-1)
+
+    def _distances(self, x: Tensor, alpha: Scalar, spread: Tensor) -> Tensor:
+        """|x - alpha m_k|^2, shape (n, K), exact where it decides a responsibility.
+
+        Large clouds use |x|^2 - 2 alpha <x, m> + alpha^2 |m|^2 about the cloud's centre. Its rounding error matters
+        only where it is not small against the variance; there the contenders are computed again as differences.
+        """
+        if self.means.numel() <= DIRECT_ELEMENTS:
+            return ((x.unsqueeze(-2) - _component(alpha) * self.means) ** 2).sum(-1)
+        alpha = shapes.column(alpha)
+        centre, means, squares = self._centred()
+        away = x - alpha * centre
+        own = (away**2).sum(-1, keepdim=True)
+        rough = (own + alpha**2 * squares - 2 * alpha * (away @ means.T)).clamp_min(0)
+        eps = torch.finfo(self.dtype).eps
+        slack = 8 * eps * (own + alpha**2 * squares.max()) / spread.amin(-1, keepdim=True)
+        scale = alpha if isinstance(alpha, Tensor) else rough.new_full((1, 1), alpha)
+        if bool((slack <= 1e5 * eps).all()) or not bool((scale > 0).all()):
+            return rough
+        logits = self._log_weights - 0.5 * (rough / spread + self.dim * spread.log())
+        best, index = logits.topk(min(64, self.components), -1)
+        if bool((best[:, :1] - best[:, -1:] > 50 + slack).all()):  # the rest weighs less than e^-50
+            exact = ((x.unsqueeze(-2) - _component(scale[:, 0]) * self.means[index]) ** 2).sum(-1)
+            return rough.scatter(-1, index, exact)
+        return scale**2 * torch.cdist(x / scale, self.means, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+
+    def _centred(self) -> tuple[Tensor, Tensor, Tensor]:
+        if not hasattr(self, "_cloud"):
+            centre = self.means.mean(0)
+            means = self.means - centre
+            self._cloud = centre, means, (means**2).sum(-1)
+        return self._cloud
+
+    def _residual(self, x: Tensor, alpha: Scalar) -> Tensor:
+        """y_k = U_k^T (x - alpha m_k), shape (n, K, d)."""
+        away = x.unsqueeze(-2) - _component(alpha) * self.means
+        return away if self._basis is None else torch.einsum("nkd,kde->nke", away, self._basis)
+
+    def _turned_back(self, y: Tensor) -> Tensor:
+        return y if self._basis is None else torch.einsum("nke,kde->nkd", y, self._basis)
+
+    def _noised_variances(self, alpha: Scalar, sigma: Scalar) -> Tensor:
+        """S_k, shape (K, r) for numbers and (n, K, r) for one level a point, r = dim or 1."""
+        return _component(alpha) ** 2 * self._variances + _squared(sigma)
+
+    def _isotropic(self) -> bool:
+        return self._basis is None and self._variances.shape[1] == 1
+
+    def _chunked(self, formula: Callable, x: Tensor, alpha: Scalar, sigma: Scalar, row: int = 1) -> Tensor:
+        """formula over the flattened batch, in pieces whose largest temporary stays near CHUNK_BYTES."""
+        batch = x.shape[:-1]
+        x = x.reshape(-1, self.dim)
+        alpha, sigma = (v.expand(batch).reshape(-1) if isinstance(v, Tensor) else float(v) for v in (alpha, sigma))
+        per_point = max(self.components * self.dim, row**2)
+        if self.means.numel() > DIRECT_ELEMENTS and row == 1 and self._isotropic():
+            per_point = self.components // 16  # matrix products block for the cache themselves
+        size = max(1, CHUNK_BYTES // (per_point * x.element_size()))
+        if x.shape[0] <= size:
+            out = formula(x, alpha, sigma)
+        else:
+            pieces = [
+                formula(x[i : i + size], *(v[i : i + size] if isinstance(v, Tensor) else v for v in (alpha, sigma)))
+                for i in range(0, x.shape[0], size)
+            ]
+            out = torch.cat(pieces)
+        return out.reshape(batch + out.shape[1:])
+
+    def __repr__(self) -> str:
+        shape = {1: "isotropic", 2: "diagonal", 3: "full"}[self.covs.ndim]
+        if not self.covs.any():
+            shape = "Dirac"
+        noun = "component" if self.components == 1 else "components"
+        return f"GaussianMixture({self.components} {shape} {noun} in R^{self.dim})"
+
+
+def _component(value: Scalar) -> Scalar:
+    """A per-point number (n,) made to broadcast against (n, K, d)."""
+    return value[:, None, None] if isinstance(value, Tensor) else value
+
+
+def _squared(value: Scalar) -> Scalar:
+    return _component(value) ** 2
+
+
+def _weights(weights: Tensor, k: int) -> Tensor:
+    if weights.shape != (k,):
+        raise ValueError(f"weights must have shape ({k},), one per mean; got {tuple(weights.shape)}.")
+    if not bool((weights > 0).all()):
+        raise ValueError(f"weights must be > 0; got {weights.min().item()}. Leave out components of weight zero.")
+    total = weights.sum().item()
+    if abs(total - 1) > 16 * k**0.5 * torch.finfo(weights.dtype).eps:
+        raise ValueError(f"weights must sum to one; got a sum of {total!r}. Divide them by their sum.")
+    return weights
+
+
+def _eigenbasis(covs: Tensor) -> tuple[Tensor, Tensor]:
+    eps = torch.finfo(covs.dtype).eps
+    size = covs.abs().amax((-2, -1), keepdim=True)
+    skew = (covs - covs.mT).abs().amax((-2, -1))
+    for k in (skew > 64 * eps * size[:, 0, 0]).nonzero().flatten().tolist():
+        raise ValueError(f"covs must be symmetric; covs[{k}] differs from its transpose by {skew[k].item():.3g}.")
+    variances, basis = torch.linalg.eigh(0.5 * (covs + covs.mT))
+    floor = -4 * covs.shape[-1] * eps * size[:, 0]
+    for k in (variances < 16 * floor).any(-1).nonzero().flatten().tolist():
+        raise ValueError(
+            f"covs must be positive semi-definite; covs[{k}] has the eigenvalue {variances[k].min().item():.6g}."
+        )
+    return torch.where(variances > -floor, variances, 0.0), basis  # below eigh's resolution a direction is flat
