@@ -1,0 +1,36 @@
+"""Samplers: frozen dataclasses with a pure ``step``, run by ``solve`` and found by name in ``SOLVERS``."""
+
+import importlib
+import pkgutil
+
+from theory.solvers.base import SOLVERS, Facts, Solver, Step, Trajectory, solve
+from theory.solvers.churn import Churn
+from theory.solvers.ddim import DDIM
+from theory.solvers.ddpm import DDPM
+from theory.solvers.dpm import DPM2
+from theory.solvers.dpm_pp import DPMpp2M
+from theory.solvers.euler_heun import Euler, Heun
+from theory.solvers.euler_maruyama import EulerMaruyama
+from theory.solvers.langevin import AnnealedLangevin, PredictorCorrector
+
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "DPM2",
+    "SOLVERS",
+    "AnnealedLangevin",
+    "Churn",
+    "DPMpp2M",
+    "Euler",
+    "EulerMaruyama",
+    "Facts",
+    "Heun",
+    "PredictorCorrector",
+    "Solver",
+    "Step",
+    "Trajectory",
+    "solve",
+]
+
+for _module in pkgutil.iter_modules(__path__):  # a new solver is one new file: importing it enters it into SOLVERS
+    importlib.import_module(f"{__name__}.{_module.name}")
