@@ -51,9 +51,7 @@ def uniform_lambda(process: NoiseProcess, steps: int, *, start: float = -3.0, en
     return TimeGrid(process, [process.time_at(lam) for lam in lams])
 
 
-def uniform_time(
-    process: NoiseProcess, steps: int, *, start: float | None = None, end: float = 1e-3
-) -> TimeGrid:
+def uniform_time(process: NoiseProcess, steps: int, *, start: float | None = None, end: float = 1e-3) -> TimeGrid:
     """``steps`` equal steps in t, from ``start`` (default t_max) down to ``end``, both in t."""
     return TimeGrid(process, _line(steps, process.t_max if start is None else start, end))
 
@@ -67,9 +65,7 @@ def quadratic(process: NoiseProcess, steps: int, *, start: float | None = None, 
     return TimeGrid(process, [root * root for root in roots])
 
 
-def karras(
-    process: NoiseProcess, steps: int, *, start: float = -3.0, end: float = 3.0, rho: float = 7.0
-) -> TimeGrid:
+def karras(process: NoiseProcess, steps: int, *, start: float = -3.0, end: float = 3.0, rho: float = 7.0) -> TimeGrid:
     """``steps`` equal steps in k^(1/rho), k = sigma/alpha = e^-lambda, from lambda ``start`` up to lambda ``end``.
 
     rho -> inf is uniform in lambda, rho = 1 uniform in k. Source: karras2022edm, eq. 5.

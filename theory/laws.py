@@ -72,8 +72,10 @@ def affine_map(solver: Solver, model: Model, grid: TimeGrid, dim: int, *, last: 
     out = solve(solver, model, x, grid, noise=_Rows(dim, calls), last=last, keep=False).end
     offset = out[0]
     blocks = (out[1:-1] - offset).reshape(1 + calls, dim, dim).mT  # a row of out is a column of the map
-    checks = torch.stack([torch.cos(torch.arange(dim, dtype=x.dtype) + 1.7 * j) for j in range(calls)]) if calls else (
-        x.new_zeros(0, dim)
+    checks = (
+        torch.stack([torch.cos(torch.arange(dim, dtype=x.dtype) + 1.7 * j) for j in range(calls)])
+        if calls
+        else (x.new_zeros(0, dim))
     )
     parts = blocks[0] @ x[-1] + torch.einsum("jab,jb->a", blocks[1:], checks)
     size = offset.abs().max() + (blocks.abs().sum((0, 2))).max()
@@ -185,13 +187,13 @@ def law_of(
     start: Distribution | None = None,
     model: Model | None = None,
     last: Last = "stop",
-    resolution: float = 1.5,
+    tolerance: float = 1e-12,
 ) -> GaussianMixture | Transported:
     """The exact law of what the solver returns on this grid.
 
     start: the law of the state at grid.times[0]; by default the true one, law.noised there. model: by default
-    Exact(law, process). last: as in ``solve``. resolution: nodes per kernel width of the 1-D kernel quadrature; run
-    again with a larger one to see its error.
+    Exact(law, process). last: as in ``solve``. tolerance: error of the density, relative to its peak, that each step of
+    the 1-D kernel quadrature may add.
 
     Returns a GaussianMixture (Gaussian data; Gaussian-step samplers in 1-D) or a Transported law (deterministic in
     1-D; or a noise-free last step in 1-D). Raises ValueError where no exact route exists: use samples there.
@@ -211,7 +213,7 @@ def law_of(
         raise ValueError(f"kernel quadrature starts from a GaussianMixture; got {start!r}.")
     out = start
     for s, t in zip(grid.levels, grid.levels[1:], strict=False):
-        out = _kernel_step(solver, model, out, s, t, resolution)
+        out = _kernel_step(solver, model, out, s, t, tolerance)
     if last == "denoise":
         at = grid.levels[-1]
         return Transported(out, lambda y: model(y, at).x0)
@@ -230,12 +232,12 @@ class _Single:
 
 
 def _kernel_step(
-    solver: Solver, model: Model, law: GaussianMixture, s: Level, t: Level, resolution: float
+    solver: Solver, model: Model, law: GaussianMixture, s: Level, t: Level, tolerance: float
 ) -> GaussianMixture:
     r"""One step of a Gaussian-step sampler in 1-D: p'(y) = int p(x) N(y; mean(x), std(x)^2) dx by the trapezoid rule.
 
-    The rule converges like exp(-2 pi^2 w^2 / h^2) in the spacing h, w the width of the integrand's narrowest Gaussian
-    factor; ``resolution`` is w / h, so 1.5 leaves 5e-20.
+    The rule converges exponentially in 1/spacing: halving the spacing squares the error. So the rule on every other
+    node must agree with the full one to the square root of the tolerance, or the nodes are doubled.
     """
     spread = law.covs.reshape(-1).sqrt()
     low = (law.means[:, 0] - 9 * spread).min().item()
@@ -243,22 +245,25 @@ def _kernel_step(
     coarse = torch.linspace(low, high, 513, dtype=torch.float64)[:, None]
     mean, std = _gaussian_step(solver, model, coarse, s, t)
     slope = (mean.diff() / coarse[:, 0].diff()).abs().max().item()
-    kernel = std.min().item() / max(slope, 1e-300)
-    width = 1 / math.hypot(1 / spread.min().item(), 1 / kernel) if kernel > 0 else 0.0
-    nodes = math.ceil((high - low) / width * resolution) + 1 if width > 0 else 10**9
-    if nodes > 60_000:
-        raise ValueError(
-            f"kernel quadrature resolves each step's noise; a step with std {std.min().item():.3g} on a range of "
-            f"{high - low:.3g} would need {nodes} nodes, more than 60000. Use fewer steps or an earlier end."
+    width = 1 / math.hypot(1 / spread.min().item(), slope / max(std.min().item(), 1e-300))
+    places = torch.linspace(mean.min().item(), mean.max().item(), 129, dtype=torch.float64)[:, None]
+    nodes = 2 * math.ceil(min((high - low) / width, 1e6)) + 1  # odd, so that every other node is a rule too
+    while nodes <= 60_000:
+        x = torch.linspace(low, high, nodes, dtype=torch.float64)[:, None]
+        weights = law.log_prob(x).exp() * ((high - low) / (nodes - 1))
+        mean, std = _gaussian_step(solver, model, x, s, t)
+        full, half = (
+            torch.exp(-0.5 * ((places - mean[::skip]) / std[::skip]) ** 2) / std[::skip] @ (skip * weights[::skip])
+            for skip in (1, 2)
         )
-    x = torch.linspace(low, high, nodes, dtype=torch.float64)[:, None]
-    weights = law.log_prob(x).exp() * ((high - low) / (nodes - 1))
-    mean, std = _gaussian_step(solver, model, x, s, t)
-    total = weights.sum().item()
-    if abs(total - 1) > 1e-10:
-        raise ValueError(f"kernel quadrature must keep total mass one; got {total!r}. Raise resolution.")
-    keep = weights > 1e-22
-    return GaussianMixture(weights[keep] / weights[keep].sum(), mean[keep, None], std[keep] ** 2)
+        if (full - half).abs().max() <= tolerance**0.5 * full.max() and abs(weights.sum().item() - 1) < 1e-10:
+            keep = weights > 1e-22
+            return GaussianMixture(weights[keep] / weights[keep].sum(), mean[keep, None], std[keep] ** 2)
+        nodes = 2 * nodes - 1
+    raise ValueError(
+        f"kernel quadrature resolves each step's noise; a step with std {std.min().item():.3g} on a range of "
+        f"{high - low:.3g} would need more than 60000 nodes. Use fewer steps, an earlier end, or a larger tolerance."
+    )
 
 
 def _gaussian_step(solver: Solver, model: Model, x: Tensor, s: Level, t: Level) -> tuple[Tensor, Tensor]:

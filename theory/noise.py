@@ -19,7 +19,9 @@ class Noise(Protocol):
 
 def no_noise(s: Level, t: Level, like: Tensor) -> Tensor:
     """The source of deterministic runs: a solver that asks it for noise is told to name a real one."""
-    raise ValueError("this solver draws noise, and noise=no_noise has none; pass noise=Independent(seed=0), for example.")
+    raise ValueError(
+        "this solver draws noise, and noise=no_noise has none; pass noise=Independent(seed=0), for example."
+    )
 
 
 class Independent:
@@ -52,7 +54,9 @@ class PerRow:
 
     def __call__(self, s: Level, t: Level, like: Tensor) -> Tensor:
         if like.shape[0] != len(self._seeds):
-            raise ValueError(f"PerRow has {len(self._seeds)} seeds and the state has {like.shape[0]} rows; give one each.")
+            raise ValueError(
+                f"PerRow has {len(self._seeds)} seeds and the state has {like.shape[0]} rows; give one each."
+            )
         z = _counter_normals(self._seeds.to(like.device), self._calls, like[0].numel())
         self._calls += 1
         return z.reshape(like.shape).to(like.dtype)
@@ -81,16 +85,21 @@ class Brownian:
     Source: the virtual Brownian tree, li2020scalable, section 4.
     """
 
-    DEPTH = 40
+    DEPTH = 30
+    """Halvings down to the leaf; inside a leaf, 1e-9 of the path's length, the path is a straight line."""
 
     def __init__(self, seed: int, grid: TimeGrid, clock: Callable[[Level], float] = time_clock):
         self._seed, self._clock = int(seed), clock
         self._start, self._end = clock(grid.levels[0]), clock(grid.levels[-1])
+        self._brackets: list[tuple[float, float, Tensor, Tensor, int]] = []  # from the whole path down to a leaf
         self._last: tuple[float, Tensor] | None = None
 
     def __call__(self, s: Level, t: Level, like: Tensor) -> Tensor:
+        if self._last is None or self._last[1].shape != like.shape or self._last[1].device != like.device:
+            self._brackets = [(0.0, 1.0, torch.zeros_like(like), self._node(1, like), 2)]
+            self._last = 0.0, self._brackets[0][2]
         first, second = self._place(s), self._place(t)
-        before = self._last[1] if self._last and self._last[0] == first else self._path(first, like)
+        before = self._last[1] if self._last[0] == first else self._path(first, like)
         after = self._path(second, like)
         self._last = second, after
         return (after - before) / (second - first) ** 0.5
@@ -102,20 +111,17 @@ class Brownian:
         return min(max(place, 0.0), 1.0)
 
     def _path(self, place: float, like: Tensor) -> Tensor:
-        low, high = 0.0, 1.0
-        at_low, at_high = torch.zeros_like(like), self._node(1, like)
-        node = 2  # numbered as in a heap, so that a node's number says where it is
-        for _ in range(self.DEPTH):
-            if place in (low, high):
-                break
+        while not self._brackets[-1][0] <= place <= self._brackets[-1][1]:
+            self._brackets.pop()  # neighbouring queries share most of their ancestors
+        low, high, at_low, at_high, node = self._brackets[-1]
+        while place not in (low, high) and len(self._brackets) <= self.DEPTH:
             middle = 0.5 * (low + high)
             at_middle = 0.5 * (at_low + at_high) + 0.5 * (high - low) ** 0.5 * self._node(node, like)
             if place < middle:
                 high, at_high, node = middle, at_middle, 2 * node
             else:
                 low, at_low, node = middle, at_middle, 2 * node + 1
-        if place == high:
-            return at_high
+            self._brackets.append((low, high, at_low, at_high, node))
         return at_low + (place - low) / (high - low) * (at_high - at_low)
 
     def _node(self, node: int, like: Tensor) -> Tensor:

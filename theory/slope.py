@@ -16,8 +16,8 @@ def observed_order(h: Sequence[float], error: Sequence[float], *, floor: float =
     (5 points at halved steps are four halvings).
 
     The model log error = log C + p log h + a h is fitted to the finest ``points``, then to windows that start coarser;
-    the longest window whose fit agrees with the finest one's is kept. The error of p covers the change when the
-    coarsest point is dropped, the change when the next term b h^2 is added, and twice the statistical error.
+    the longest window whose fit agrees with the finest one's is kept. The error of p is the sum of the change when
+    the coarsest point is dropped, the change when the next term b h^2 is added, and twice the statistical error.
 
     Returns an Estimate whose error is inf, hence a verdict OPEN, if fewer than ``points`` usable points are left.
     Raises ValueError for lengths that differ or values that are not positive.
@@ -61,4 +61,4 @@ def _fit(h: np.ndarray, error: np.ndarray) -> tuple[float, float]:
     everything = slice(None)
     p, statistical = solve(everything, 2)
     spread = abs(p - solve(slice(0, len(h) - 1), 2)[0]), abs(p - solve(everything, 3)[0])
-    return float(p), float(max(*spread, 2 * statistical))
+    return float(p), float(sum(spread) + 2 * statistical)

@@ -39,7 +39,7 @@ class DDIM(Solver):
     def step(self, model, x, s, t, memory, noise) -> Step:
         h = t.lam - s.lam
         fresh = -math.expm1(-2 * h)
-        log_c = 0.5 * math.log1p(-self.eta**2 * fresh)
+        log_c = 0.5 * math.log1p(-(self.eta**2) * fresh)
         x0 = model(x, s).x0
         mean = t.sigma / s.sigma * math.exp(log_c) * x - self.coefficient * t.alpha * math.expm1(log_c - h) * x0
         if self.eta == 0:

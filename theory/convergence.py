@@ -1,0 +1,79 @@
+"""How far a solver is from the truth at a given step: along paths, and in law. Orders are slopes of these.
+
+Grids are uniform in lambda, from LAM_START, where the model still changes, to LAM_END, before data-scale stiffness.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from theory.grid import TimeGrid, uniform_lambda
+from theory.models import Exact
+from theory.noise import Brownian, snr_clock, time_clock
+from theory.process import NoiseProcess
+from theory.reference import flow
+from theory.solvers.base import Solver, solve
+from theory.solvers.euler_maruyama import EulerMaruyama
+from toy_distributions.base import Distribution
+
+LAM_START, LAM_END = -0.5, 2.5
+
+
+class PathReference(NamedTuple):
+    """Starts and exact ends of probability-flow trajectories in y = x / alpha, the same for every process."""
+
+    start: Tensor
+    end: Tensor
+
+
+def path_reference(law: Distribution, process: NoiseProcess, *, n: int = 16, seed: int = 0) -> PathReference:
+    """n starts drawn from the noised law at LAM_START, and where the exact flow takes them by LAM_END.
+
+    Both are divided by alpha, so a reference found with one process serves every other. Error about 1e-12.
+    """
+    s, t = process.level_at(LAM_START), process.level_at(LAM_END)
+    generator = torch.Generator().manual_seed(seed)
+    x = law.noised(float(s.alpha), float(s.sigma)).sample(n, generator=generator)
+    return PathReference(x / s.alpha, flow(law, x, s, t) / t.alpha)
+
+
+def path_error(
+    solver: Solver, law: Distribution, process: NoiseProcess, steps: int, reference: PathReference
+) -> tuple[TimeGrid, float]:
+    """The grid, and the root mean square over the reference's trajectories of |y - y_exact| at LAM_END."""
+    grid = uniform_lambda(process, steps, start=LAM_START, end=LAM_END)
+    first, last = grid.levels[0], grid.levels[-1]
+    end = solve(solver, Exact(law, process), first.alpha * reference.start, grid, keep=False).end / last.alpha
+    return grid, ((end - reference.end) ** 2).sum(-1).mean().sqrt().item()
+
+
+def strong_error(
+    solver: Solver,
+    law: Distribution,
+    process: NoiseProcess,
+    steps: int,
+    *,
+    paths: int = 2000,
+    finer: int = 32,
+    seed: int = 0,
+) -> tuple[TimeGrid, float, float]:
+    """The grid, the root mean square distance to a run on ``finer`` times more steps of the same Brownian paths, and
+    its standard error. For laws where no exact solution of the SDE is at hand.
+
+    The Brownian path runs in t for Euler-Maruyama and in snr for the exponential (DDPM-like) steps, whose noise is
+    additive there. Measured in y = x / alpha. The reference's own error biases a slope of 1 by about 1 / finer.
+    """
+    grid = uniform_lambda(process, steps, start=LAM_START, end=LAM_END)
+    fine = uniform_lambda(process, finer * steps, start=LAM_START, end=LAM_END)
+    clock = time_clock if isinstance(solver, EulerMaruyama) else snr_clock
+    first, last = grid.levels[0], grid.levels[-1]
+    generator = torch.Generator().manual_seed(seed)
+    x = law.noised(float(first.alpha), float(first.sigma)).sample(paths, generator=generator)
+    model = Exact(law, process)
+    ends = [
+        solve(solver, model, x, g, noise=Brownian(seed, grid, clock), keep=False).end / last.alpha for g in (grid, fine)
+    ]
+    squares = ((ends[0] - ends[1]) ** 2).sum(-1)
+    rms = squares.mean().sqrt().item()
+    return grid, rms, (squares.std() / paths**0.5).item() / (2 * rms)
