@@ -18,7 +18,7 @@ from torch import Tensor
 
 from theory.estimate import Estimate
 from theory.models import Exact
-from theory.process import Level, NoiseProcess
+from theory.process import Level, NoiseProcess, Scalar
 from toy_distributions.base import Distribution
 from toy_distributions.mixture import GaussianMixture
 
@@ -56,7 +56,7 @@ def residual(
     at = process.level(float(t))
     f, g2 = process.drift(float(t)), process.diffusion_squared(float(t))
     x = x.detach().clone().requires_grad_()
-    log_p = law.noised(at.alpha, at.sigma).log_prob(x)
+    log_p = law.noised(float(at.alpha), float(at.sigma)).log_prob(x)
     (grad,) = torch.autograd.grad(log_p.sum(), x, create_graph=True)
     drift = f * x - 0.5 * drift_factor * (1 - kappa) * g2 * Exact(law, process)(x, at).score
     rate, shorter, rounding = _time_derivative(law, process, at, x.detach())
@@ -72,31 +72,28 @@ def residual(
 
 def _time_derivative(law: Distribution, process: NoiseProcess, at: Level, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """d log p_t(x) / dt by the two stencils, and a bound on the rounding error they share."""
-    h = 0.005 / abs(at.lam_dot)
-    if not (at.t - 4 * h > 0 and at.t + 4 * h < process.t_max):
-        raise ValueError(f"the residual needs room for four differences on both sides of t; got t={at.t}.")
+    t, h = float(at.t), 0.005 / abs(float(at.lam_dot))
+    if not (t - 4 * h > 0 and t + 4 * h < process.t_max):
+        raise ValueError(f"the residual needs room for four differences on both sides of t; got t={t}.")
 
-    def log_p(t: float) -> Tensor:
-        level = process.level(t)
-        return law.noised(level.alpha, level.sigma).log_prob(x)
+    def log_p(time: float) -> Tensor:
+        level = process.level(time)
+        return law.noised(float(level.alpha), float(level.sigma)).log_prob(x)
 
-    values = [(log_p(at.t + j * h), log_p(at.t - j * h)) for j in (1, 2, 3, 4)]
-    rates = [
-        sum(weight * (after - before) / h for weight, (after, before) in zip(stencil, values, strict=True))
-        for stencil in (STENCIL, SHORTER_STENCIL)
-    ]
-    size = torch.stack([v.abs() for pair in values for v in pair]).amax(0)
-    return rates[0], rates[1], 8 * torch.finfo(x.dtype).eps * (1 + size) / h
+    after, before = (torch.stack([log_p(t + sign * j * h) for j in (1, 2, 3, 4)]) for sign in (1, -1))
+    rate, shorter = (x.new_tensor(stencil) @ (after - before) / h for stencil in (STENCIL, SHORTER_STENCIL))
+    size = torch.maximum(after.abs(), before.abs()).amax(0)
+    return rate, shorter, 8 * torch.finfo(x.dtype).eps * (1 + size) / h
 
 
 def divergence(field: Tensor, x: Tensor) -> Tensor:
     """div field at x by automatic differentiation, for a field (n, dim) computed row by row from x (n, dim)."""
-    dim = x.shape[-1]
-    return sum(torch.autograd.grad(field[:, i].sum(), x, retain_graph=True)[0][:, i] for i in range(dim))
+    columns = [torch.autograd.grad(field[:, i].sum(), x, retain_graph=True)[0][:, i] for i in range(x.shape[-1])]
+    return torch.stack(columns).sum(0)
 
 
 def kernel(
-    drift: Callable[[float], float], diffusion_squared: Callable[[float], float], s: Level, t: Level
+    drift: Callable[[float], Scalar], diffusion_squared: Callable[[float], Scalar], s: Level, t: Level
 ) -> tuple[float, float]:
     """alpha and sigma^2 at level t of dx = f x dt + g dw, from those at level s.
 
@@ -105,8 +102,8 @@ def kernel(
     """
 
     def slope(time: float, state: np.ndarray) -> list[float]:
-        f = drift(time)
-        return [f * state[0], 2 * f * state[1] + diffusion_squared(time)]
+        f = float(drift(time))
+        return [f * state[0], 2 * f * state[1] + float(diffusion_squared(time))]
 
     state = [float(s.alpha), float(s.sigma) ** 2]
     run = solve_ivp(slope, (float(s.t), float(t.t)), state, method="DOP853", rtol=1e-13, atol=1e-16)

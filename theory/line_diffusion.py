@@ -11,9 +11,9 @@ from torch import Tensor
 class LineDiffusion:
     r"""dx = D (log pi)'(x) dt + sqrt(2 D) dw on [low, high], reflected at the ends, as a jump chain between n cells.
 
-    The chain jumps from cell i to its neighbour j at the rate  (D / h^2) sqrt(pi_j / pi_i), h the width of a cell, so it
-    has pi as its stationary law exactly and differs from the diffusion by O(h^2). In u = p / sqrt(pi) its generator is
-    a symmetric tridiagonal matrix -H with constant off-diagonals.
+    The chain jumps from cell i to its neighbour j at the rate  (D / h^2) sqrt(pi_j / pi_i), h the width of a cell, so
+    it has pi as its stationary law exactly and differs from the diffusion by O(h^2). In u = p / sqrt(pi) its generator
+    is a symmetric tridiagonal matrix -H with constant off-diagonals.
 
     log_density: log pi up to a constant, tensors (n,) -> (n,). rate: D.
     Langevin dynamics dx = score dt + sqrt2 dw of a law has log_density = log p and rate 1.

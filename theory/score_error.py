@@ -30,8 +30,8 @@ def fisher_integral(
         total = error = 0.0
         for u, weight in zip(at.tolist(), weights.tolist(), strict=True):
             level = process.level(start + 0.5 * (1 + u) * (end - start))
-            fisher = fisher_divergence(*(law.noised(level.alpha, level.sigma) for law in (p, q)))
-            factor = 0.25 * weight * (end - start) * process.diffusion_squared(level.t)
+            fisher = fisher_divergence(*(law.noised(float(level.alpha), float(level.sigma)) for law in (p, q)))
+            factor = 0.25 * weight * (end - start) * float(process.diffusion_squared(level.t))
             total, error = total + factor * fisher.value, error + factor * fisher.error
         return total, error
 
@@ -41,7 +41,7 @@ def fisher_integral(
 
 @dataclass(frozen=True)
 class Ripple:
-    r"""A fast small ripple in the score of N(0, 1), noised by dx = -x/2 dt + dw for a time 1: s_hat - s = 2 size sin(k x).
+    r"""A fast small ripple in the score of N(0, 1): s_hat - s = 2 size sin(k x), with dx = -x/2 dt + dw for a time 1.
 
     The true law stays N(0, 1). The true ODE stands still; the rippled one moves at the velocity size sin(k x), with the
     flow map tan(k x_1 / 2) = e^{k size} tan(k x_0 / 2), which piles the mass up on points 2 pi / k apart. The rippled

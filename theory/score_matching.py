@@ -82,7 +82,7 @@ def boundary(score: Field, p: LineDensity) -> float:
 
 
 def denoising(score: Field, law: GaussianMixture, sigma: float, *, target_power: int = 1) -> Estimate:
-    """(1/2) E |s(x_0 + sigma z) + z / sigma|^2 for x_0 ~ a 1-D mixture, over (x_0, z) jointly: no noised density enters.
+    """(1/2) E |s(x_0 + sigma z) + z / sigma|^2 for x_0 ~ a 1-D mixture, over (x_0, z) jointly: no noised density.
 
     The trapezoid rule in both normals, spacing 1/14; the error is the difference to spacing 1/7 plus rounding.
     target_power: 1 is the regression target z / sigma; 2, z / sigma^2, is a common slip and serves as a control.

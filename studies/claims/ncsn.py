@@ -119,7 +119,7 @@ def _moved(score: Field, direction: Field, by: float) -> Field:
 
 
 def _integration_by_parts(p: LineDensity, with_boundary: bool) -> Estimate:
-    """Largest |explicit - implicit - (1/2) E |score|^2 (+ boundary)| over the candidates, relative to the largest term."""
+    """Largest |explicit - implicit - (1/2) E |score|^2 (+ boundary)| over the candidates, relative to the terms."""
     worst, error = 0.0, 0.0
     fisher = fisher_information(p)
     for s in _candidates():
@@ -159,7 +159,7 @@ def implicit_any_density(with_boundary: bool = False) -> Estimate:
 
 
 def _projections(directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """v^T grad(v^T score) at points (n) for directions (m, d), as (m, n); the divergences (n); the Jacobians (n, d, d)."""
+    """v^T grad(v^T score) for directions (m, d) at n points, as (m, n); divergences (n); Jacobians (n, d, d)."""
     x = SPACE.noised(1.0, 0.3).sample(8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     score = SPACE.noised(1.0, 0.3).score(x)
     sliced = [(torch.autograd.grad((score @ v).sum(), x, retain_graph=True)[0] * v).sum(-1) for v in directions]
@@ -308,7 +308,7 @@ def stationary_variance(noise_power: float = 1.0) -> Estimate:
     s, t = process.level_at(math.log(1.99)), process.level_at(math.log(2.0))
     for variance in (0.0, 0.05):
         model = Exact(GaussianMixture.gaussian(0.0, variance), process)
-        probed = affine_map(AnnealedLangevin(300, step), model, TimeGrid(process, [s.t, t.t]), 1)
+        probed = affine_map(AnnealedLangevin(300, step), model, TimeGrid(process, [float(s.t), float(t.t)]), 1)
         spread = variance + t.sigma**2
         out = (probed.matrix**2).sum() * spread + noise_power * (probed.noises**2).sum()
         worst = max(worst, abs(out.item() / float(spread / (1 - step * t.sigma**2 / (4 * spread))) - 1))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import torch
+from scipy.optimize import brentq
 from torch import Tensor
 
 from studies.claim import FAILS, at_least, at_most, claim, near
@@ -153,7 +154,7 @@ CONCAVE: dict[str, Callable[[Tensor], Tensor]] = {"|z|^0.5": lambda z: z.abs().s
 def every_convex_cost(costs: str = "convex") -> Estimate:
     away = 4.0
     points, curves = _lines()
-    after = -curves.chord.neg()[:, 0] if False else curves.x[0, :, 0] - curves.x[-1, :, 0] - away
+    after = curves.x[0, :, 0] - curves.x[-1, :, 0] - away  # moving the data moves the flow with it
     variances = 1 + MIXTURE.covs
     before = Points.of_ranks(GaussianMixture(MIXTURE.weights, -MIXTURE.means - away, variances), 4001)
     worst = Estimate(math.inf)
@@ -185,8 +186,8 @@ def convex_order(turn: float = 0.0) -> Estimate:
     statement="Every interpolation alpha x_0 + sigma x_1 with scalar alpha, sigma makes the same rectified coupling as "
     "the linear one: largest difference of the flow maps, here of a correlated Gaussian coupling and the "
     "variance-preserving trigonometric path.",
-    source="derived: alpha x_0 + sigma x_1 = (alpha + sigma) x'_t' with x' linear, t' = sigma / (alpha + sigma); "
-    "compare liu2022rectified, section 3.3",
+    source="liu2022rectified, section 3.3; derived: alpha x_0 + sigma x_1 = (alpha + sigma) y_u, y linear in "
+    "u = sigma / (alpha + sigma)",
     accepted=near(0.0, EXACT),
     control={"interpolation": "turning"},
     finding="The convex costs fall for variance-preserving interpolations just as for the linear one, since both make "
@@ -229,7 +230,7 @@ def mixture_identity(weight: float = 1.0) -> Estimate:
 @claim(
     "rectified_flow.intersection.closed_form",
     statement="V / s for N(m, s^2) and independent N(0, 1) is pi / 2, whatever m and s.",
-    source="derived from liu2022rectified, theorem 3.7",
+    source="liu2022rectified, theorem 3.7; derived",
     accepted=near(math.pi / 2, EXACT),
     control={"correlation": 0.2},
 )
@@ -241,7 +242,7 @@ def intersection_closed_form(correlation: float = 0.0) -> Estimate:
 @claim(
     "rectified_flow.straightness.closed_form",
     statement="S / s of the first rectified flow from N(0, 1) to N(m, s^2) is 2 - pi / 2, whatever m and s.",
-    source="derived from liu2022rectified, eq. 9",
+    source="liu2022rectified, eq. 9; derived",
     accepted=near(2 - math.pi / 2, EXACT),
     control={"correlation": 0.2},
 )
@@ -377,7 +378,7 @@ def first_map_is_a_gradient(law: str = "three modes") -> Estimate:
     "rectified_flow.second_flow.no_local_crossing",
     statement="The paths of the first rectified coupling of a 2-D mixture do not cross locally, so the second flow is "
     "straight: least det((1 - t) J + t I) over t and 60 points, J the Jacobian of the map from noise to data.",
-    source="derived; compare liu2022rectified, theorem 3.6",
+    source="liu2022rectified, theorem 3.6; derived",
     accepted=at_least(0.0),
     control={"reflected": True},
 )
@@ -404,8 +405,6 @@ def no_local_crossing(reflected: bool = False) -> Estimate:
     "time, and only rectifiable couplings with V = 0 are straight.",
 )
 def no_intersection_is_straight(side: float = -1.0) -> Estimate:
-    from scipy.optimize import brentq
-
     angle = brentq(lambda a: a * math.sin(a) - math.pi / 2000, *((2.5, math.pi) if side < 0 else (1e-6, 1.0)))
     return Estimate((2 * (1 - math.cos(angle)) - angle * math.sin(angle)) / 4, 1e-14)
 

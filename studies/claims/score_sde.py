@@ -1,4 +1,4 @@
-"""Score SDE (Song et al. 2021): marginals, the SDE family, likelihood, KL bounds, encodings, priors, correctors, orders."""
+"""Score SDE (Song et al. 2021): the family of SDEs, likelihood, KL, encodings, priors, correctors, orders."""
 
 import math
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def kernel_of_all(diffusion_factor: float = 1.0) -> Estimate:
         process = PROCESSES[name]()
         s, t = process.level(0.01 * process.t_max), process.level(0.95 * process.t_max)
         alpha, variance = kernel(process.drift, lambda u, p=process: diffusion_factor * p.diffusion_squared(u), s, t)
-        worst = max(worst, abs(alpha / t.alpha - 1), abs(variance / t.sigma**2 - 1))
+        worst = max(worst, abs(alpha / float(t.alpha) - 1), abs(variance / float(t.sigma) ** 2 - 1))
     return Estimate(worst, 100 * 1e-13, "DOP853")
 
 
@@ -97,7 +97,7 @@ def published_kernels(sub_vp_exponent: float = 2.0) -> Estimate:
     for process, drift, diffusion in published:
         s, t = process.level(0.0), process.level(0.5)
         alpha, variance = kernel(drift, diffusion, s, t)
-        worst = max(worst, abs(alpha / t.alpha - 1), abs(variance / t.sigma**2 - 1))
+        worst = max(worst, abs(alpha / float(t.alpha) - 1), abs(variance / float(t.sigma) ** 2 - 1))
     return Estimate(worst, 100 * 1e-13, "DOP853")
 
 
@@ -112,7 +112,7 @@ def published_kernels(sub_vp_exponent: float = 2.0) -> Estimate:
 def sub_vp_variance(power: int = 2) -> Estimate:
     # power 1 reads 1 - e^{-B}, the standard deviation of sub-VP, as its variance
     times = [i / 200 for i in range(1, 201)]
-    worst = max(abs(SUB_VP.level(t).sigma ** 2 / VP.level(t).sigma ** (2 * power) - 1) for t in times)
+    worst = max(abs(float(SUB_VP.level(t).sigma) ** 2 / float(VP.level(t).sigma) ** (2 * power) - 1) for t in times)
     return Estimate(worst, 4 * EPS)
 
 
@@ -347,7 +347,7 @@ def _corrected_variance_ratio(variance: float, snr: float, moves: int, noise_pow
     law = GaussianMixture.gaussian(0.0, variance)
     s, t = EXPLODING.level_at(0.0), EXPLODING.level_at(0.01)
     solver = PredictorCorrector(FlowMap(law), moves=moves, snr=snr)
-    probed = affine_map(solver, Exact(law, EXPLODING), TimeGrid(EXPLODING, [s.t, t.t]), 1)
+    probed = affine_map(solver, Exact(law, EXPLODING), TimeGrid(EXPLODING, [float(s.t), float(t.t)]), 1)
     start = variance + s.sigma**2
     out = (probed.matrix**2).sum() * start + noise_power * (probed.noises**2).sum()
     return out.item() / float(variance + t.sigma**2)

@@ -39,7 +39,7 @@ LAWS = {
 }
 """N(0.7, v), a 1-D mixture, and N(0, 1) along the first axis of R^10."""
 
-LABELS = {"beta": r"$\beta$", "beta_tilde": r"$\tilde\beta$", "optimal": "optimal", "by_point": "optimal at each point"}
+LABELS = {"beta": r"$\beta$", "beta_tilde": r"$\tilde\beta$", "optimal": "optimal", "by_point": "optimal by point"}
 LOOKS = {
     "beta": ("#bf6000", "o"),
     "beta_tilde": ("#2962ad", "s"),
@@ -47,7 +47,7 @@ LOOKS = {
     "by_point": ("#8e70f8", "^"),
 }
 ZERO = 1e-14
-"""Path and marginal KLs below this are zero to rounding, and have no place on a log axis."""
+"""KLs below this or below their error are zero to rounding, and have no place on a log axis."""
 
 
 def _variance(name: str, law: GaussianMixture) -> Callable[[Level, Level], float]:
@@ -96,7 +96,7 @@ def kl_vs_h_max(table: "DataFrame") -> "Figure":
     figure, pairs = panels(long, column="law", row="measure", sharey="row", height=3.6)
     lines = {}
     for ax, part in pairs:
-        seen = cast("DataFrame", part[part["kl_nats"] > ZERO])
+        seen = cast("DataFrame", part[part["kl_nats"] > part["kl_nats_error"].clip(lower=ZERO)])
         lines |= convergence(ax, seen, y="kl_nats", hue="variance", facts={}, styles=styles, triangles=())
         _name_zeros(ax, [name for name in styles if name not in set(seen["variance"])])
         ax.set_xlabel(r"$h_{\max}$")
@@ -144,7 +144,8 @@ def kl_by_step(table: "DataFrame") -> "Figure":
     for ax, part in pairs:
         zeros = []
         for name, (colour, marker) in LOOKS.items():
-            rows = cast("DataFrame", part[(part["variance"] == name) & (part["step_kl_nats"] > ZERO)])
+            seen = part["step_kl_nats"] > part["step_kl_error_nats"].clip(lower=ZERO)
+            rows = cast("DataFrame", part[(part["variance"] == name) & seen])
             if not len(rows):
                 zeros.append(name)
                 continue
