@@ -1,6 +1,8 @@
 """References by key, read from ``references.bib``: as much BibTeX as a list of papers needs."""
 
 import re
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +59,7 @@ def read_bib(path: Path | str = BIB) -> dict[str, Reference]:
     return found
 
 
-def cited(source: str, references: dict[str, Reference]) -> list[tuple[Reference, str]]:
+def cited(source: str, references: Mapping[str, Reference]) -> list[tuple[Reference, str]]:
     """The papers that a source such as "song2020ddim, eq. 13; lu2022dpm, theorem 3.2" names, each with the place in it.
 
     An unknown key gives a Reference that has nothing but the key.
@@ -99,8 +101,6 @@ ACCENTS = {'"': "\u0308", "'": "\u0301", "`": "\u0300", "^": "\u0302", "~": "\u0
 
 def _plain(value: str) -> str:
     """TeX accents become letters, braces go, white space becomes single spaces."""
-    import unicodedata
-
     value = re.sub(
         r"""\\(["'`^~]|[cv](?=[\s{]))\s*\{?\\?(\w)\}?""", lambda m: m[2].replace("ı", "i") + ACCENTS[m[1]], value
     )

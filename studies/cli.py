@@ -224,7 +224,7 @@ def report(ctx: click.Context, out: Path, jobs: int, device: str, fresh: bool, s
 @click.argument("key")
 @click.pass_context
 def replay(ctx: click.Context, key: str) -> None:
-    """Measure one stored result again, from the KEY that the report and 'verify' show, and compare."""
+    """Measure one stored result again and compare. KEY is what the report and 'verify' show, or a claim's id."""
     from rich.table import Table
 
     from studies.claim import CLAIMS, packed
@@ -232,7 +232,9 @@ def replay(ctx: click.Context, key: str) -> None:
 
     discover()
     with _store(ctx) as store:
-        row = store.find(key)
+        row = store.get(CLAIMS[key].address) if "." in key else store.find(key)
+    if row is None:
+        raise ValueError(f"claim {key} has not been measured yet; run 'exactscore verify {key}' first.")
     address = row.address
     click.echo(f"{address.kind} {address.name} {dict(address.cell) or ''} on {address.device}, seed {address.seed}")
     if address.kind == "claim":

@@ -30,13 +30,15 @@ class ClaimEntry:
     """One claim as measured: words and numbers for one row of the table."""
 
     id: str
+    key: str
     statement: str
+    source: str
     sources: Sequence[tuple[Reference, str]]
-    predicted: Range | str
+    predicted: Range
     expected: str
     verdict: str
     measured: Estimate | None
-    broken_part: str
+    control_knobs: str
     control: Estimate | None
     control_verdict: str
     as_expected: bool
@@ -61,7 +63,7 @@ class ClaimEntry:
             return "open"
         if not self.as_expected:
             return "differs"
-        return "finding" if self.finding or self.verdict == "FAILS" else "holds"
+        return "finding" if self.verdict == "FAILS" else "holds"
 
     @property
     def remark(self) -> str:
@@ -107,6 +109,12 @@ class StudyEntry:
     def command(self) -> str:
         return f"exactscore run {self.name}"
 
+    @property
+    def replay(self) -> str:
+        """The command that measures the first row of the table again; empty if there is none."""
+        known = self.table is not None and "key" in self.table and len(self.table)
+        return f"exactscore replay {self.table['key'].iloc[0]}" if known and self.table is not None else ""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -148,12 +156,13 @@ class Report:
     @property
     def summary(self) -> str:
         """One sentence: how many claims of which status, how many studies."""
-        counts, total = self.counts, len(self.claims)
-        parts = [f"{counts['holds']} hold as claimed", f"{counts['finding']} are findings", f"{counts['open']} open"]
-        parts += [f"{counts['differs']} differ from the record"] if counts["differs"] else []
-        parts += [f"{counts['broken']} could not be measured"] if counts["broken"] else []
-        ran = sum(1 for study in self.studies if not study.unavailable and not study.problem)
-        return f"{total} claims: {', '.join(parts)}. {ran} of {len(self.studies)} studies ran."
+        said = {"holds": "hold as claimed", "finding": "not as usually quoted", "open": "open"}
+        said |= {"differs": "not as recorded", "broken": "not measured"}
+        parts = [
+            f"{n} {said[status]}" for status, n in self.counts.items() if n or status in ("holds", "finding", "open")
+        ]
+        ran = sum(1 for study in self.studies if study.table is not None)
+        return f"{len(self.claims)} claims: {', '.join(parts)}. {ran} of {len(self.studies)} studies ran."
 
 
 def html(report: Report) -> str:
@@ -199,10 +208,8 @@ def measured(estimate: Estimate | None) -> str:
     return f"({value / scale:.{places}f} ± {error / scale:.{places}f})".replace("-", "−") + _power(size)
 
 
-def accepted(predicted: Range | str) -> str:
-    """What a claim accepts: 1 ± 0.05, ≤ 0.01; words as they are."""
-    if isinstance(predicted, str):
-        return predicted
+def accepted(predicted: Range) -> str:
+    """What a claim accepts: 1 ± 0.05, ≤ 0.01."""
     low, high = predicted.low, predicted.high
     if math.isinf(low) or math.isinf(high):
         return f"≤ {number(high)}" if math.isinf(low) else f"≥ {number(low)}"

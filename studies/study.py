@@ -40,6 +40,7 @@ class Study:
     cell: Callable[..., Values]
     where: Callable[[Mapping[str, Value]], bool] | None = None
     available: Callable[[], str | None] = lambda: None
+    max_jobs: int | None = None
     figures: dict[str, FigureMaker] = field(default_factory=dict)
 
     @property
@@ -110,6 +111,7 @@ class Study:
         return pd.DataFrame([{**row.address.cell, **row.values, "key": row.address.key} for row in rows if row])
 
     def _measured(self, missing: list[dict[str, Value]], store: Store, jobs: int, device: str) -> Iterator[None]:
+        jobs = min(jobs, self.max_jobs or jobs)
         if jobs <= 1 or len(missing) <= 1:
             for cell in missing:
                 values, seconds = self.measure(cell, device)
@@ -133,18 +135,20 @@ def study(
     version: int = 1,
     where: Callable[[Mapping[str, Value]], bool] | None = None,
     available: Callable[[], str | None] | None = None,
+    max_jobs: int | None = None,
 ) -> Callable[[Callable[..., Values]], Study]:
     """Enter the decorated cell function into STUDIES.
 
     axes: the values of each keyword of the cell. version: raise it when the meaning of a cell changes. where: keeps
-    a cell. available: a one-line reason why the study cannot run here, or None.
+    a cell. available: a one-line reason why the study cannot run here, or None. max_jobs: at most so many workers, for
+    cells that share a large law in memory.
     """
 
     def enter(cell: Callable[..., Values]) -> Study:
         knobs = set(inspect.signature(cell).parameters) - {"seed", "device"}
         if knobs != set(axes):
             raise ValueError(f"a study's axes are its cell's keywords; {name} has axes {list(axes)}, cell {list(knobs)}.")
-        made = Study(name, question, axes, version, cell, where, available or (lambda: None))
+        made = Study(name, question, axes, version, cell, where, available or (lambda: None), max_jobs)
         return STUDIES.add(name)(made)
 
     return enter

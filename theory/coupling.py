@@ -10,7 +10,7 @@ rectified coupling. Two numbers go with it:
 
 Time is the project's: t = 0 data, t = 1 noise, as in lee2023curvature. liu2022rectified has the source (noise) at its
 time 0: its time is 1 - t, its (X_0, X_1) our (x_1, x_0), its velocity -v; S, V and even costs do not notice.
-Source: liu2022rectified, definition 3.1, eq. 9, theorem 3.7; lee2023curvature, section 3.
+Source: liu2022rectified, theorems 3.3 to 3.7; lee2023curvature, section 3.
 """
 
 import math

@@ -150,8 +150,8 @@ class Curves:
 
         S = int_0^1 | dx/ds - (x(1) - x(0)) |^2 ds.
 
-    S = 0 iff the curve is straight and run at constant speed. Source: liu2022rectified, eq. 9; the same functional is
-    the trajectory curvature of lee2023curvature, eq. 4. It depends on the coordinates and on the clock; ``turning``,
+    S = 0 iff the curve is straight and run at constant speed. Source: liu2022rectified, theorem 3.7; the same functional
+    is the trajectory curvature of lee2023curvature. It depends on the coordinates and on the clock; ``turning``,
     the angle in radians by which the velocity turns (geometric curvature integrated over length), on the coordinates.
     """
 

@@ -1,6 +1,11 @@
 """Laws on R^d with everything known exactly: noised density, score, posterior mean and posterior covariance."""
 
 from toy_distributions.base import Distribution
+from toy_distributions.box import Box
 from toy_distributions.mixture import GaussianMixture
+from toy_distributions.product import Product
+from toy_distributions.registry import Registry
+from toy_distributions.sphere import Circle, Sphere
+from toy_distributions.zoo import LAWS
 
-__all__ = ["Distribution", "GaussianMixture"]
+__all__ = ["LAWS", "Box", "Circle", "Distribution", "GaussianMixture", "Product", "Registry", "Sphere"]

@@ -74,7 +74,9 @@ def _moments(dim: int, kappa: Tensor, *, radial: bool) -> tuple[Tensor, ...]:
     out = _pull_and_radial_at(mu, kappa) if radial else (_pull_at(mu, kappa),)
     small = kappa.clamp_max(LARGE)
     for j in _orders(nu, steps):
-        out = tuple(torch.where(near, down, now) for down, now in zip(_one_order_down(j, small, *out), out, strict=True))
+        out = tuple(
+            torch.where(near, down, now) for down, now in zip(_one_order_down(j, small, *out), out, strict=True)
+        )
     return out
 
 

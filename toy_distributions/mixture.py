@@ -1,7 +1,7 @@
-"""GaussianMixture: one Gaussian, many, Diracs (variance 0), empirical clouds. One class, three covariance structures."""
+"""GaussianMixture: one Gaussian or many, Diracs, empirical clouds; covariances isotropic, diagonal or full."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -9,10 +9,8 @@ from torch import Tensor
 
 from toy_distributions import shapes
 from toy_distributions.base import Distribution
+from toy_distributions.pieces import Formula, in_pieces
 from toy_distributions.shapes import Scalar
-
-CHUNK_BYTES = 1 << 22
-"""Size of the largest temporary: about what a core's cache holds, so that chunks do not travel to main memory."""
 
 DIRECT_ELEMENTS = 1 << 16
 """Up to this many numbers (components x dim) distances are differences; beyond, matrix products with a refinement."""
@@ -264,24 +262,11 @@ class GaussianMixture(Distribution):
     def _isotropic(self) -> bool:
         return self._basis is None and self._variances.shape[1] == 1
 
-    def _chunked(self, formula: Callable, x: Tensor, alpha: Scalar, sigma: Scalar, row: int = 1) -> Tensor:
-        """formula over the flattened batch, in pieces whose largest temporary stays near CHUNK_BYTES."""
-        batch = x.shape[:-1]
-        x = x.reshape(-1, self.dim)
-        alpha, sigma = (v.expand(batch).reshape(-1) if isinstance(v, Tensor) else float(v) for v in (alpha, sigma))
+    def _chunked(self, formula: Formula, x: Tensor, alpha: Scalar, sigma: Scalar, row: int = 1) -> Tensor:
         per_point = max(self.components * self.dim, row**2)
         if self.means.numel() > DIRECT_ELEMENTS and row == 1 and self._isotropic():
             per_point = self.components // 16  # matrix products block for the cache themselves
-        size = max(1, CHUNK_BYTES // (per_point * x.element_size()))
-        if x.shape[0] <= size:
-            out = formula(x, alpha, sigma)
-        else:
-            pieces = [
-                formula(x[i : i + size], *(v[i : i + size] if isinstance(v, Tensor) else v for v in (alpha, sigma)))
-                for i in range(0, x.shape[0], size)
-            ]
-            out = torch.cat(pieces)
-        return out.reshape(batch + out.shape[1:])
+        return in_pieces(formula, x, alpha, sigma, per_point=per_point)
 
     def __repr__(self) -> str:
         shape = {1: "isotropic", 2: "diagonal", 3: "full"}[self.covs.ndim]

@@ -37,7 +37,9 @@ def finite(name: str, value: Tensor) -> None:
 def points(x: Tensor, dim: int) -> Tensor:
     """Points of shape (..., dim), floating and finite."""
     if not isinstance(x, Tensor):
-        raise ValueError(f"x must be a tensor of shape (..., {dim}); got {type(x).__name__}. Wrap it in torch.as_tensor.")
+        raise ValueError(
+            f"x must be a tensor of shape (..., {dim}); got {type(x).__name__}. Wrap it in torch.as_tensor."
+        )
     if x.ndim == 0 or x.shape[-1] != dim:
         hint = " For a 1-D law add the last axis with x.unsqueeze(-1)." if dim == 1 else ""
         raise ValueError(f"x must have shape (..., {dim}), one point per row; got {tuple(x.shape)}.{hint}")
@@ -83,3 +85,13 @@ def count(name: str, value: int, least: int = 1) -> int:
     if isinstance(value, bool) or int(value) != value or value < least:
         raise ValueError(f"{name} must be an integer >= {least}; got {name}={value!r}.")
     return int(value)
+
+
+def number(name: str, value: float, *, positive: bool = False) -> float:
+    """A finite number >= 0, or > 0 if ``positive``."""
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"{name} must be one number; got a tensor of shape {tuple(value.shape)}.")
+    value = float(value)
+    if not math.isfinite(value) or value < 0 or (positive and value == 0):
+        raise ValueError(f"{name} must be finite and {'> 0' if positive else '>= 0'}; got {name}={value}.")
+    return value

@@ -6,7 +6,6 @@ import torch
 
 from studies.claim import FAILS, at_most, claim, near
 from theory.convergence import path_error, path_reference
-from theory.covariance import EPS
 from theory.estimate import Estimate
 from theory.grid import uniform_lambda
 from theory.laws import law_of
@@ -20,6 +19,7 @@ from theory.solvers.ddpm import DDPM, Variance
 from toy_distributions.mixture import GaussianMixture
 
 PROCESS = VPLinear()
+EPS = torch.finfo(torch.float64).eps
 TRIMODAL = GaussianMixture([0.3, 0.5, 0.2], [[-1.0], [0.4], [1.2]], [0.05, 0.1, 0.04])
 
 EXACT = 1e-12
@@ -130,6 +130,34 @@ def lemma1(kept: str = "sigma^2 - injected") -> Estimate:
             )  # of sqrt(remaining) (x_s - alpha_s x_0) / sigma_s + noise
             worst = max(worst, abs(variance / t**2 - 1))
     return Estimate(worst, 20 * 5 * EPS)
+
+
+@claim(
+    "ddim.theorem1.weight",
+    statement="Each term of the bound J is gamma |eps - eps_hat|^2, gamma = (g sigma_s / alpha_s)^2 / (2 injected) and "
+    "g = alpha_t - alpha_s sqrt(sigma_t^2 - injected) / sigma_s: largest relative difference to the KL of the "
+    "sampler's own Gaussian steps, over eta and steps.",
+    source="song2020ddim, theorem 1 and appendix B",
+    accepted=near(0.0, EXACT),
+    control={"with_gain": False},
+)
+def bound_weight(with_gain: bool = True) -> Estimate:
+    truth, guess, worst = 0.7, 0.2, 0.0
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    for end in (-0.5, 0.5, 2.0):
+        s, t = PROCESS.level_at(-1.0), PROCESS.level_at(end)
+        for eta in (0.2, 0.6, 1.0):
+            injected = (eta * float(t.sigma)) ** 2 * -math.expm1(-2 * float(t.lam - s.lam))
+            means = [
+                DDIM(eta).step(Exact(GaussianMixture.dirac(x0), PROCESS), x, s, t, None, lambda s, t, like: 0 * like).x
+                for x0 in (truth, guess)
+            ]
+            divergence = (means[0] - means[1]) ** 2 / (2 * injected)  # of two Gaussians of variance ``injected``
+            g = float(t.alpha - s.alpha * math.sqrt(t.sigma**2 - injected) / s.sigma) if with_gain else 1.0
+            gamma = (g * float(s.k)) ** 2 / (2 * injected)
+            eps_gap = (truth - guess) / float(s.k)
+            worst = max(worst, (divergence / (gamma * eps_gap**2) - 1).abs().max().item())
+    return Estimate(worst, 500 * EPS)
 
 
 @claim(

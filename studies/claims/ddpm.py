@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from studies.claim import FAILS, at_most, claim, near
-from theory.covariance import EPS, beta, beta_tilde, conditional_variance, entropy, path_kl, posterior_variance
+from theory.covariance import beta, beta_tilde, conditional_variance, entropy, path_kl, posterior_variance
 from theory.divergences import kl
 from theory.elbo import (
     bound_by_entropies,
@@ -28,6 +28,7 @@ from theory.solvers.ddpm import DDPM, Variance
 from toy_distributions.mixture import GaussianMixture
 
 PROCESS = VPLinear()
+EPS = torch.finfo(torch.float64).eps
 NAMES: tuple[Variance, ...] = ("beta", "beta_tilde")
 BIMODAL = GaussianMixture([0.3, 0.7], [[-1.0], [0.8]], [0.05, 0.1])
 

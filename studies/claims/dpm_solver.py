@@ -8,7 +8,6 @@ from torch import Tensor
 
 from studies.claim import claim, near
 from theory.convergence import path_error, path_reference
-from theory.covariance import EPS
 from theory.divergences import kl
 from theory.estimate import Estimate
 from theory.grid import TimeGrid, uniform_lambda
@@ -23,6 +22,7 @@ from theory.solvers.dpm import DPM2
 from toy_distributions.mixture import GaussianMixture
 
 PROCESS = VPLinear()
+EPS = torch.finfo(torch.float64).eps
 GAUSSIAN = GaussianMixture.gaussian(0.7, 0.25)
 TRIMODAL = GaussianMixture([0.3, 0.5, 0.2], [[-1.0], [0.4], [1.2]], [0.05, 0.1, 0.04])
 R1 = (0.1, 0.25, 0.5, 1.0)
@@ -94,8 +94,8 @@ def order_on_mixture(weight: float = 0.5) -> Estimate:
 )
 def kl_order(weight: float = 0.5) -> Estimate:
     h, divergences = [], []
-    for steps in (4, 8, 16, 32, 64):
-        grid = uniform_lambda(PROCESS, steps, start=-2.0, end=2.0)
+    for steps in (8, 16, 32, 64, 128):
+        grid = uniform_lambda(PROCESS, steps, start=-1.0, end=1.5)
         true = GAUSSIAN.noised(float(grid.levels[-1].alpha), float(grid.levels[-1].sigma))
         h.append(grid.h_max)
         divergences.append(kl(true, law_of(DPM2(weight=weight), GAUSSIAN, PROCESS, grid)).value)

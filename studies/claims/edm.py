@@ -17,18 +17,15 @@ from theory.preconditioning import EDMPreconditioning
 from theory.process import EDM, PROCESSES, VE, LinearPath, NoiseProcess, VPLinear
 from theory.slope import observed_order
 from theory.solvers import Churn, Heun, Solver, solve
+from toy_distributions.base import Distribution
 from toy_distributions.mixture import GaussianMixture
+from toy_distributions.zoo import LAWS
 
 EPS = torch.finfo(torch.float64).eps
 
 PROCESS = EDM()
 GAUSSIAN = GaussianMixture.gaussian(0.7, 0.25)
-LINE = GaussianMixture([0.3, 0.5, 0.2], [[-1.0], [0.4], [1.2]], [0.05, 0.1, 0.04])
-PLANE = GaussianMixture(
-    [0.5, 0.3, 0.2],
-    [[2.0, 0.0], [-1.0, 1.5], [-0.5, -2.0]],
-    [[[0.3, 0.1], [0.1, 0.2]], [[0.1, 0.0], [0.0, 0.4]], [[0.05, 0.02], [0.02, 0.3]]],
-)
+LINE, PLANE = LAWS["mixture_1d"](), LAWS["mixture_2d"]()
 
 ROUNDED = 1e-11
 """Accepted distance of runs that agree in exact arithmetic: 40 steps of 30 operations, an amplification up to 10
@@ -75,7 +72,7 @@ def heun_every_process(variable: Literal["k", "t"] = "k") -> Estimate:
     return Estimate(worst, 20 * 30 * 10 * EPS)
 
 
-def _run(solver: Solver, law: GaussianMixture, process: NoiseProcess, y: torch.Tensor) -> torch.Tensor:
+def _run(solver: Solver, law: Distribution, process: NoiseProcess, y: torch.Tensor) -> torch.Tensor:
     grid = karras(process, 20, start=-1.5, end=2.5)
     x = float(grid.levels[0].alpha) * y
     return solve(solver, Exact(law, process), x, grid, keep=False).end / float(grid.levels[-1].alpha)
@@ -95,12 +92,8 @@ def heun_affine_noise(variable: Literal["k", "t"] = "k") -> Estimate:
         process = PROCESSES[name]()
         s, t = process.level_at(-1.0), process.level_at(2.0)
         z = torch.tensor([[-1.5], [0.3]], dtype=torch.float64)
-        end = solve(
-            Heun(variable),
-            Exact(law, process),
-            s.alpha * 0.7 + s.sigma * z,
-            TimeGrid(process, [float(s.t), float(t.t)]),
-        ).end
+        grid = TimeGrid(process, [float(s.t), float(t.t)])
+        end = solve(Heun(variable), Exact(law, process), s.alpha * 0.7 + s.sigma * z, grid).end
         exact = t.alpha * 0.7 + t.sigma * z
         worst = max(worst, ((end - exact).abs().max() / exact.abs().max()).item())
     return Estimate(worst, 10 * 20 * EPS)
@@ -195,7 +188,7 @@ def unit_variance(sigma_data: float | None = None) -> Estimate:
 @claim(
     "edm.preconditioning.skip_minimises_output",
     statement="c_skip = sigma_data^2 / (k^2 + sigma_data^2) minimises the variance of y - c_skip x, the network's "
-    "share: largest distance to the minimiser found by search on a mixture.",
+    "share: largest distance to the minimiser found on a mixture.",
     source="karras2022edm, appendix B.6, eq. 132-138",
     accepted=near(0.0, 1e-13),  # 50 operations without cancellation
     control={"sigma_data": 1.0},
@@ -210,10 +203,8 @@ def skip_minimises_output(sigma_data: float | None = None) -> Estimate:
 
 
 def _network_share(c: float, k: float) -> float:
-    """Var[y - c (y + k n)] for y ~ LINE, component by component."""
-    inside = (1 - c) ** 2 * LINE.covs + (c * k) ** 2
-    means = (1 - c) * LINE.means[:, 0]
-    return (LINE.weights @ (inside + (means - LINE.weights @ means) ** 2)).item()
+    """Var[y - c (y + k n)] for y ~ LINE: the variance of (1 - c) y + c k n."""
+    return LINE.noised(1 - c, c * k).cov.item()
 
 
 @claim(

@@ -299,7 +299,7 @@ def annealed_recovers_weights(schedule: str = "annealed") -> Estimate:
     "ncsn.langevin.stationary_variance",
     statement="Langevin moves x + (a/2) score + sqrt(a) z on Gaussian data end at the variance S / (1 - a / (4S)), S "
     "= v + sigma^2 (v = 0 and 0.05, sigma = 0.5): largest relative difference after 300 moves.",
-    source="roberts1996exponential (the unadjusted algorithm); song2019ncsn, eq. 4",
+    source="roberts1996exponential, the unadjusted algorithm; song2019ncsn, eq. 4",
     accepted=near(0.0, 1e-10),  # 300 moves contract by (1 - a/(2S))^600 < 1e-14; rounding 600 eps
     control={"noise_power": 2.0},
 )

@@ -242,7 +242,7 @@ def intersection_closed_form(correlation: float = 0.0) -> Estimate:
 @claim(
     "rectified_flow.straightness.closed_form",
     statement="S / s of the first rectified flow from N(0, 1) to N(m, s^2) is 2 - pi / 2, whatever m and s.",
-    source="liu2022rectified, eq. 9; derived",
+    source="liu2022rectified, theorem 3.7; derived",
     accepted=near(2 - math.pi / 2, EXACT),
     control={"correlation": 0.2},
 )

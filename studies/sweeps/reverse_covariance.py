@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
+from studies.store import Values
 from studies.study import study
 from theory.covariance import (
     OptimalVariance,
@@ -61,7 +62,7 @@ def _variance(name: str, law: GaussianMixture) -> Callable[[Level, Level], float
     axes={"law": list(LAWS), "variance": ["beta", "beta_tilde", "optimal"], "steps": [4, 8, 16, 32, 64]},
     version=1,
 )
-def reverse_covariance(law: str, variance: str, steps: int, *, seed: int) -> dict[str, float | str]:
+def reverse_covariance(law: str, variance: str, steps: int, *, seed: int) -> Values:
     """KL of the whole path and of the marginal law at the end, from the true start. Exact: the seed is not used."""
     data = LAWS[law]
     kernel, grid = _variance(variance, data), uniform_lambda(PROCESS, steps, start=LAM_START, end=LAM_END)
@@ -118,7 +119,7 @@ def kl_vs_h_max(table: "DataFrame") -> "Figure":
     },
     version=1,
 )
-def reverse_covariance_by_step(law: str, variance: str, lam: float, h: float, *, seed: int) -> dict[str, float | str]:
+def reverse_covariance_by_step(law: str, variance: str, lam: float, h: float, *, seed: int) -> Values:
     """KL of one step from lambda = lam to lam + h, and its variance over the optimal one. The seed is not used."""
     data, s, t = LAWS[law], PROCESS.level_at(lam), PROCESS.level_at(lam + h)
     if variance == "by_point":

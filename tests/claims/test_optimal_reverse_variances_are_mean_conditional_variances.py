@@ -31,8 +31,8 @@ PAIR = GaussianMixture([0.4, 0.6], [[-1.0], [1.0]], [0.0, 0.0])
 
 
 def mp_moments(law, at):
-    """E Cov[x_0 | x] and E score^2 from the definition: integrals over x_0 inside integrals over x, in 30 digits."""
-    mp.mp.dps = 30
+    """E Cov[x_0 | x] and E score^2 from the definition: integrals over x_0 inside integrals over x, in 20 digits."""
+    mp.mp.dps = 20
     alpha, sigma = mp.mpf(at.alpha), mp.mpf(at.sigma)
     parts = [
         (mp.mpf(w), mp.mpf(m), mp.mpf(v))

@@ -77,6 +77,7 @@ def test_a_damaged_file_is_found_and_rebuilt_and_that_is_said(
     name: str, damage: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     data.find(tmp_path / "copy")
+    assert data.find().kind == "cache"  # checked, and found exact, by this very process
     whole = cache.file(name).read_bytes()
     changed(cache.file(name), DAMAGE[damage](whole))
     with pytest.raises(data.DataUnavailable, match="is damaged"):

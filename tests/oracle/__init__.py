@@ -1,0 +1,5 @@
+"""Exact answers by another road: mpmath with 50 digits, from the definition, sharing no code with what it judges.
+
+Each oracle takes plain numbers and answers for x = alpha x_0 + sigma eps: log density and score of x, mean and
+covariance of x_0 given x, by a sum or an integral of (density of x_0) times (Gaussian kernel).
+"""

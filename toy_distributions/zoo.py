@@ -1,0 +1,119 @@
+"""The zoo: laws with names. ``LAWS[name]()`` makes a fresh one in float64."""
+
+import math
+
+import torch
+
+from toy_distributions.base import Distribution
+from toy_distributions.box import Box
+from toy_distributions.mixture import GaussianMixture
+from toy_distributions.product import Product
+from toy_distributions.registry import Registry
+from toy_distributions.sphere import Circle, Sphere
+
+LAWS = Registry("law")
+
+
+@LAWS.add("standard_normal")
+def standard_normal() -> Distribution:
+    """N(0, I) in the plane: the law on which noise looks like data."""
+    return GaussianMixture.gaussian([0.0, 0.0], 1.0)
+
+
+@LAWS.add("gaussian_1d")
+def gaussian_1d() -> Distribution:
+    """N(0.7, 0.25) on the line."""
+    return GaussianMixture.gaussian(0.7, 0.25)
+
+
+@LAWS.add("gaussian_2d")
+def gaussian_2d() -> Distribution:
+    """A Gaussian in the plane with axes 1.2 and 0.3, turned by 30 degrees."""
+    c, s = math.cos(math.pi / 6), math.sin(math.pi / 6)
+    turn = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
+    cov = turn @ torch.diag(torch.tensor([1.44, 0.09], dtype=torch.float64)) @ turn.T
+    return GaussianMixture.gaussian([0.5, -0.3], 0.5 * (cov + cov.T))
+
+
+@LAWS.add("mixture_1d")
+def mixture_1d() -> Distribution:
+    """Three unequal Gaussians on the line."""
+    return GaussianMixture([0.3, 0.5, 0.2], [[-1.0], [0.4], [1.2]], [0.05, 0.1, 0.04])
+
+
+@LAWS.add("mixture_2d")
+def mixture_2d() -> Distribution:
+    """Three anisotropic Gaussians in the plane, each with axes of its own."""
+    covs = [[[0.30, 0.10], [0.10, 0.08]], [[0.05, -0.02], [-0.02, 0.20]], [[0.10, 0.04], [0.04, 0.03]]]
+    return GaussianMixture([0.3, 0.5, 0.2], [[-1.0, 0.5], [0.6, -0.4], [1.0, 1.2]], covs)
+
+
+@LAWS.add("bimodal_wide")
+def bimodal_wide() -> Distribution:
+    """Two narrow modes far apart on the line, 1 : 3: what a chain without annealing cannot weigh."""
+    return GaussianMixture([0.25, 0.75], [[-5.0], [5.0]], [0.04, 0.09])
+
+
+@LAWS.add("ring_of_gaussians")
+def ring_of_gaussians() -> Distribution:
+    """Eight equal Gaussians on a circle of radius 2 in the plane."""
+    angle = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
+    means = 2 * torch.stack([angle.cos(), angle.sin()], -1)
+    return GaussianMixture([0.125] * 8, means, [0.02] * 8)
+
+
+@LAWS.add("two_points")
+def two_points() -> Distribution:
+    """The points -1 and +1 with equal weight: the smallest discrete law."""
+    return GaussianMixture.empirical([[-1.0], [1.0]])
+
+
+@LAWS.add("dirac")
+def dirac() -> Distribution:
+    """A single point in the plane."""
+    return GaussianMixture.dirac([0.8, -0.6])
+
+
+@LAWS.add("empirical")
+def empirical() -> Distribution:
+    """Fifty points on a spiral in the plane, each a Dirac: what a network that has learnt by heart knows."""
+    t = torch.linspace(0.15, 1.0, 50, dtype=torch.float64)
+    angle = 4 * math.pi * t
+    return GaussianMixture.empirical(1.5 * torch.stack([t * angle.cos(), t * angle.sin()], -1))
+
+
+@LAWS.add("subspace")
+def subspace() -> Distribution:
+    """A Gaussian on a tilted plane in space: covariance of rank two in R^3."""
+    axes = torch.tensor([[1.0, 2.0, 2.0], [2.0, 1.0, -2.0]], dtype=torch.float64) / 3
+    return GaussianMixture.gaussian([0.2, -0.1, 0.4], axes.T @ torch.diag(torch.tensor([1.0, 0.25]).double()) @ axes)
+
+
+@LAWS.add("circle")
+def circle() -> Distribution:
+    """The uniform law on the unit circle in the plane."""
+    return Circle(radius=1.0)
+
+
+@LAWS.add("sphere_3d")
+def sphere_3d() -> Distribution:
+    """The uniform law on the unit sphere in space."""
+    return Sphere(3, radius=1.0)
+
+
+@LAWS.add("box_1d")
+def box_1d() -> Distribution:
+    """The uniform law on [-1, 1]."""
+    return Box(-1.0, 1.0)
+
+
+@LAWS.add("box_2d")
+def box_2d() -> Distribution:
+    """The uniform law on a rectangle in the plane, 2 by 1."""
+    return Box([-1.0, -0.5], [1.0, 0.5])
+
+
+@LAWS.add("product")
+def product() -> Distribution:
+    """Circle times interval: a cylinder's side in space."""
+    return Product(Circle(radius=1.0), Box(-0.5, 0.5))
