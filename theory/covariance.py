@@ -303,7 +303,12 @@ def _expectation(law: Distribution, alpha: float, sigma: float, f: Callable[[Ten
         raise ValueError(f"an exact expectation needs one Gaussian or a 1-D law; got {law!r}.")
     q = law.noised(alpha, sigma)
     low, high, width = _window(q, sigma)
-    intervals = max(64, math.ceil(1.5 * (high - low) / width)) if width > 0 else MAX_NODES
+    if not 1.5 * (high - low) < width * MAX_NODES:
+        raise ValueError(
+            f"quadrature must resolve the density's finest feature; {width:.3g} on a range of {high - low:.3g} takes "
+            f"more than {MAX_NODES} nodes. Use a larger sigma."
+        )
+    intervals = max(64, math.ceil(1.5 * (high - low) / width))
 
     def integrand(x: Tensor) -> Tensor:
         log_q = q.log_prob(x[:, None])
@@ -323,7 +328,7 @@ def _expectation(law: Distribution, alpha: float, sigma: float, f: Callable[[Ten
         total, size, intervals = total + middle, size + middle_size, 2 * intervals
         previous, value = value, total * h / 2
         rounding = 16 * EPS * size * h / 2
-        if abs(value - previous) <= rounding or 2 * intervals > MAX_NODES:
+        if abs(value - previous) <= rounding or intervals > MAX_NODES:
             return Estimate(value, abs(value - previous) + tails + rounding, "quadrature")
 
 

@@ -4,6 +4,7 @@ In z = x / sqrt(alpha^2 + sigma^2) and lambda = log(alpha / sigma) a law has one
 process; a process only says how fast they are run and how they are scaled. So one run serves every process.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from torch import Tensor
 from theory.estimate import Estimate
 from theory.process import NoiseProcess
 from toy_distributions.base import Distribution
-from toy_distributions.shapes import column
 
 
 class Rule(NamedTuple):
@@ -68,7 +68,7 @@ def lambda_panels(parts: int = 1, *, order: int = 8) -> Rule:
 
 
 def _cut(edges: list[float], parts: int) -> list[float]:
-    cuts = [a + (b - a) * j / parts for a, b in zip(edges, edges[1:], strict=False) for j in range(parts)]
+    cuts = [a + (b - a) * j / parts for a, b in itertools.pairwise(edges) for j in range(parts)]
     return [*cuts, edges[-1]]
 
 
@@ -89,7 +89,7 @@ def integrate(slope: Callable[[float, Tensor], Tensor], y: Tensor, nodes: Tensor
     states, slopes = [y], []
     stages = y.new_empty(len(c), *y.shape)
     ends = nodes.tolist()
-    for s, t in zip(ends, ends[1:], strict=False):
+    for s, t in itertools.pairwise(ends):
         h = t - s
         stages[0] = slope(s, y)
         slopes.append(stages[0].clone())
@@ -125,6 +125,20 @@ class Points:
         return cls(law.quantile(guide.cdf(x))[:, None], weights / weights.sum())
 
     @classmethod
+    def of_grid(cls, law: Distribution, n: int = 41, *, reach: float = 5.0) -> Self:
+        """A law in the plane at the n x n points of a square grid, n odd, weighted by its density.
+
+        Spectral like ``of_ranks``; what ``expect`` leaves out is every second point, like the fields of one colour on
+        a chessboard. reach: in standard deviations along each axis; the mass beyond is 1e-6 at 5.
+        """
+        if law.dim != 2 or n % 2 == 0:
+            raise ValueError(f"a grid needs a law in the plane and an odd n; got a law on R^{law.dim} and n={n}.")
+        line = torch.linspace(-reach, reach, n, dtype=torch.float64)
+        x = law.mean + torch.cartesian_prod(line, line) * law.cov.diagonal().sqrt()
+        weights = law.log_prob(x).exp()
+        return cls(x, weights / weights.sum())
+
+    @classmethod
     def of_sample(cls, law: Distribution, n: int, *, seed: int) -> Self:
         """n independent points of the law."""
         return cls(law.sample(n, generator=torch.Generator(device=law.device).manual_seed(seed)))
@@ -150,9 +164,9 @@ class Curves:
 
         S = int_0^1 | dx/ds - (x(1) - x(0)) |^2 ds.
 
-    S = 0 iff the curve is straight and run at constant speed. Source: liu2022rectified, theorem 3.7; the same functional
-    is the trajectory curvature of lee2023curvature. It depends on the coordinates and on the clock; ``turning``,
-    the angle in radians by which the velocity turns (geometric curvature integrated over length), on the coordinates.
+    S = 0 iff the curve is straight and run at constant speed; it depends on the coordinates and on the clock.
+    ``turning``, the angle in radians by which the velocity turns (geometric curvature integrated over length), depends
+    on the coordinates alone. Source: liu2022rectified, theorem 3.7; trajectory curvature in lee2023curvature.
     """
 
     clock: Tensor
@@ -178,8 +192,13 @@ class Curves:
 
     @property
     def turning(self) -> Tensor:
-        """Sum of the angles between consecutive velocities, (n,): from below, with an error of order 2 in the gaps."""
-        unit = self.velocity / self.velocity.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+        """Sum of the angles between consecutive velocities, (n,): from below, with an error of order 2 in the gaps.
+
+        Velocities that are all rounding, 1e-12 of |x| over the duration, have no direction and count as no turn.
+        """
+        speed = self.velocity.norm(dim=-1, keepdim=True)
+        floor = 1e-12 * self.x.norm(dim=-1).max() / (self.clock[-1] - self.clock[0]).abs()
+        unit = torch.where(speed > floor, self.velocity / speed.clamp_min(1e-300), 0.0)
         half_chord = 0.5 * (unit[1:] - unit[:-1]).norm(dim=-1)
         return 2 * torch.asin(half_chord.clamp(max=1.0)).sum(0)
 

@@ -6,7 +6,7 @@ One family of SDEs shares the marginals p_t of a noise process. With f, g of the
     d_t p + div(b p) - kappa g^2/2 lap p = 0,       b the bracket,
 
 where kappa = 1 is the forward SDE, 0 the probability-flow ODE, -1 the reverse SDE (t and w running down), and
--eta^2 the reverse SDE of noise level eta g. Source: song2020score, eq. 6 and 13; huang2021variational, eq. 11.
+-eta^2 the reverse SDE of noise level eta g. Source: song2020score, eq. 6 and 13; huang2021variational.
 """
 
 from collections.abc import Callable

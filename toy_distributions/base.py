@@ -110,21 +110,49 @@ class Distribution(ABC):
         raise ValueError(f"{self!r} has no closed cdf; noise a mixture or a Box instead.")
 
     def _quantile(self, u: Tensor) -> Tensor:
-        """Bisection on the cdf: every halving is safe, and 1-D laws are cheap."""
-        centre, spread = self.mean.item(), max(self.cov.item(), 0.0) ** 0.5 or 1e-300
-        low, high = torch.full_like(u, centre), torch.full_like(u, centre)
-        reach = spread
-        while bool((self._cdf(low) >= u).any()) or bool((self._cdf(high) < u).any()):
-            low = torch.where(self._cdf(low) >= u, centre - reach, low)
-            high = torch.where(self._cdf(high) < u, centre + reach, high)
-            reach *= 2
-        for _ in range(100):
-            middle = 0.5 * (low + high)
-            if not bool(((low < middle) & (middle < high)).any()):  # neighbouring floats: nothing left to halve
-                break
-            below = self._cdf(middle) < u
-            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return high
+        """Newton's method on the cdf inside a shrinking bracket; a step that would leave the bracket halves it."""
+        flat = u.reshape(-1)
+        low, high = self._bracket(flat)
+        x, out = 0.5 * (low + high), torch.empty_like(flat)
+        open_ = torch.arange(len(flat), device=u.device)
+        eps, spread = torch.finfo(u.dtype).eps, self.cov.item() ** 0.5
+        turn = 0
+        while len(open_):
+            turn += 1
+            gap = self._cdf(x) - flat[open_]
+            low, high = torch.where(gap < 0, x, low), torch.where(gap < 0, high, x)
+            middle = low + 0.5 * (high - low)
+            closed = (middle <= low) | (middle >= high)  # neighbouring floats: nothing left to halve
+            step = middle
+            if not self.singular:
+                density = self._log_prob(x.unsqueeze(-1)).exp()
+                newton = x - gap / density
+                sure = (gap.abs() <= eps * flat[open_]) & (density * spread > 1e-3)  # as near as u itself is known
+                settled = sure | ((newton - x).abs() <= 2 * eps * x.abs())
+                high, closed = torch.where(settled & ~closed, x, high), closed | settled
+                if turn % 3:  # every third step halves, so that a slow tail cannot hold it up
+                    step = torch.where((newton > low) & (newton < high), newton, middle)
+            out[open_[closed]] = high[closed]
+            open_, low, high, x = (part[~closed] for part in (open_, low, high, step))
+        return out.reshape(u.shape)
+
+    def _bracket(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Points with cdf(low) < u <= cdf(high), from a table of the cdf."""
+        if not u.numel():
+            return u, u
+        centre, reach = self.mean.item(), max(self.cov.item(), 0.0) ** 0.5 or 1e-300
+        lowest, highest = u.min(), u.max()
+        low, high = u.new_tensor(centre), u.new_tensor(centre)
+        while bool(self._cdf(low) >= lowest):
+            low, reach = centre - reach, 2 * reach
+            low = u.new_tensor(low)
+        while bool(self._cdf(high) < highest):
+            high, reach = centre + reach, 2 * reach
+            high = u.new_tensor(high)
+        nodes = min(1025, 2 * u.numel() + 1)
+        table = torch.linspace(low.item(), high.item(), nodes, dtype=u.dtype, device=u.device)
+        index = torch.searchsorted(self._cdf(table).cummax(0).values, u.contiguous()).clamp(1, nodes - 1)
+        return table[index - 1], table[index]
 
     def _needs_density(self, asked: str) -> None:
         if self.singular:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toy_distributions import shapes
+from toy_distributions import normal, shapes
 from toy_distributions.base import Distribution
 from toy_distributions.pieces import in_pieces
 from toy_distributions.shapes import Scalar
@@ -147,9 +147,9 @@ class Box(Distribution):
         if bool(high - low < 8 * self.blur):  # Phi is smooth over the box
             node, weight = (part.to(x) for part in _rule())
             u = low + (high - low) * node
-            return torch.special.ndtr((x.unsqueeze(-1) - u) / self.blur) @ weight
+            return normal.cdf((x.unsqueeze(-1) - u) / self.blur) @ weight
         from_low, from_high = ((x - edge) / self.blur for edge in (low, high))
-        rounding = _tail_integral(from_low.abs()) - _tail_integral(from_high.abs())
+        rounding = normal.tail_integral(from_low.abs()) - normal.tail_integral(from_high.abs())
         return (x.clamp(low, high) - low + self.blur * rounding) / (high - low)
 
     def __repr__(self) -> str:
@@ -208,9 +208,3 @@ def _rule() -> tuple[Tensor, Tensor]:
     """Gauss-Legendre nodes and weights on [0, 1]."""
     node, weight = np.polynomial.legendre.leggauss(NODES)
     return torch.from_numpy(0.5 * (node + 1)), torch.from_numpy(0.5 * weight)
-
-
-def _tail_integral(z: Tensor) -> Tensor:
-    """int_z^inf P(zeta > y) dy for z >= 0."""
-    bell = torch.exp(-(z**2) / 2)
-    return bell * (1 / math.sqrt(2 * math.pi) - z / 2 * torch.special.erfcx(z / math.sqrt(2)))

@@ -1,16 +1,20 @@
 """GaussianMixture: one Gaussian or many, Diracs, empirical clouds; covariances isotropic, diagonal or full."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from toy_distributions import shapes
+from toy_distributions import normal, shapes
 from toy_distributions.base import Distribution
 from toy_distributions.pieces import Formula, in_pieces
 from toy_distributions.shapes import Scalar
+
+FEW_DIMENSIONS = 16
+"""Up to this many dimensions a large cloud's distances are differences too: a product would not be faster."""
 
 DIRECT_ELEMENTS = 1 << 16
 """Up to this many numbers (components x dim) distances are differences; beyond, matrix products with a refinement."""
@@ -153,22 +157,25 @@ class GaussianMixture(Distribution):
         return GaussianMixture(self.weights, (self.means @ direction)[:, None], variances)
 
     def _cdf(self, x: Tensor) -> Tensor:
-        away = x.unsqueeze(-1) - self.means[:, 0]
         spread = self._variances[:, 0].sqrt()
-        step = (away >= 0).to(self.dtype)
-        smooth = torch.special.ndtr(away / spread.where(spread > 0, 1.0))
-        return torch.where(spread > 0, smooth, step) @ self.weights
+        smooth, width = spread > 0, spread.where(spread > 0, 1.0)
+
+        def formula(x, alpha, sigma):
+            away = x - self.means[:, 0]
+            return torch.where(smooth, normal.cdf(away / width), (away >= 0).to(self.dtype)) @ self.weights
+
+        return self._chunked(formula, x.unsqueeze(-1), 1.0, 0.0)
 
     def _log_prob(self, x: Tensor) -> Tensor:
         def formula(x, alpha, sigma):
-            return torch.logsumexp(self._logits(x, alpha, sigma), -1)
+            logits, common = self._logits(x, alpha, sigma)
+            return torch.logsumexp(logits, -1) + common
 
         return self._chunked(formula, x, 1.0, 0.0) - 0.5 * self.dim * math.log(2 * math.pi)
 
     def _score(self, x: Tensor) -> Tensor:
         def formula(x, alpha, sigma):
-            weight = torch.softmax(self._logits(x, alpha, sigma), -1)
-            pull = weight.unsqueeze(-1) / self._variances
+            pull = self._responsibilities(x, alpha, sigma).unsqueeze(-1) / self._variances
             if self._isotropic():
                 return pull[..., 0] @ self.means - pull[..., 0].sum(-1, keepdim=True) * x
             return -self._turned_back(pull * self._residual(x, alpha)).sum(-2)
@@ -177,68 +184,151 @@ class GaussianMixture(Distribution):
 
     def _posterior_mean(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         def formula(x, alpha, sigma):
-            weight = torch.softmax(self._logits(x, alpha, sigma), -1).unsqueeze(-1)
-            spread = self._noised_variances(alpha, sigma)
-            to_mean = weight * (_squared(sigma) / spread)
-            to_x = weight * (_component(alpha) * self._variances / spread)
-            if self._isotropic():
-                return to_mean[..., 0] @ self.means + to_x.sum(-2) * x
-            if self._basis is None:
-                return (to_mean * self.means).sum(-2) + to_x.sum(-2) * x
-            return weight[..., 0] @ self.means + self._turned_back(to_x * self._residual(x, alpha)).sum(-2)
+            weight = self._responsibilities(x, alpha, sigma)
+            if not self._isotropic():
+                return (weight.unsqueeze(-1) * self._component_means(x, alpha, sigma)).sum(-2)
+            spread = self._noised_variances(alpha, sigma)[..., 0]
+            to_mean = weight * (_squared(sigma) / spread.unsqueeze(-1))[..., 0]
+            to_x = weight * (shapes.column(alpha) * self._variances[:, 0] / spread)
+            return to_mean @ self.means + to_x.sum(-1, keepdim=True) * x
 
         return self._chunked(formula, x, alpha, sigma)
 
     def _posterior_cov(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         def formula(x, alpha, sigma):
-            weight = torch.softmax(self._logits(x, alpha, sigma), -1).unsqueeze(-1)
-            spread = self._noised_variances(alpha, sigma)
-            gain = _component(alpha) * self._variances / spread
-            if self._basis is None:
-                means = (_squared(sigma) / spread) * self.means + gain * x.unsqueeze(-2)
-            else:
-                means = self.means + self._turned_back(gain * self._residual(x, alpha))
+            weight = self._responsibilities(x, alpha, sigma).unsqueeze(-1)
+            means = self._component_means(x, alpha, sigma)
             away = means - (weight * means).sum(-2, keepdim=True)
             between = torch.einsum("nkd,nke->nde", weight * away, away)
-            within = weight * (self._variances * _squared(sigma) / spread)
+            within = weight * (self._variances * _squared(sigma) / self._noised_variances(alpha, sigma))
             if self._basis is None:
                 return between + torch.diag_embed(within.sum(-2).expand(-1, self.dim))
             return between + torch.einsum("kde,nke,kfe->ndf", self._basis, within, self._basis)
 
         return self._chunked(formula, x, alpha, sigma, row=self.dim)
 
-    def _logits(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
-        """log of w_k N(x; alpha m_k, S_k) up to -(d/2) log 2 pi, for x (n, d): shape (n, K)."""
-        spread = self._noised_variances(alpha, sigma)
-        if self._isotropic():
-            spread = spread[..., 0]
-            return self._log_weights - 0.5 * (self._distances(x, alpha, spread) / spread + self.dim * spread.log())
-        return self._log_weights - 0.5 * (self._residual(x, alpha) ** 2 / spread + spread.log()).sum(-1)
+    def _component_means(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        """D_k, shape (n, K, d), as (sigma^2 / S_k) m_k + (alpha v_k / S_k) x in each component's own axes.
 
-    def _distances(self, x: Tensor, alpha: Scalar, spread: Tensor) -> Tensor:
-        """|x - alpha m_k|^2, shape (n, K), exact where it decides a responsibility.
-
-        Large clouds use |x|^2 - 2 alpha <x, m> + alpha^2 |m|^2 about the cloud's centre. Its rounding error matters
-        only where it is not small against the variance; there the contenders are computed again as differences.
+        Neither term is larger than what it stands for, however much larger m_k is than D_k.
         """
-        if self.means.numel() <= DIRECT_ELEMENTS:
-            return ((x.unsqueeze(-2) - _component(alpha) * self.means) ** 2).sum(-1)
-        alpha = shapes.column(alpha)
+        spread = self._noised_variances(alpha, sigma)
+        to_mean, to_x = _squared(sigma) / spread, _component(alpha) * self._variances / spread
+        if self._basis is None:
+            return to_mean * self.means + to_x * x.unsqueeze(-2)
+        means = torch.einsum("kd,kde->ke", self.means, self._basis)
+        return self._turned_back(to_mean * means + to_x * torch.einsum("nd,kde->nke", x, self._basis))
+
+    def _responsibilities(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        return torch.softmax(self._logits(x, alpha, sigma)[0], -1)
+
+    def _logits(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> tuple[Tensor, Tensor]:
+        """log of w_k N(x; alpha m_k, S_k) up to -(d/2) log 2 pi for x (n, d), as (n, K) plus a part (n,) common to all.
+
+        The logits decide the responsibilities by their differences. Far from every mean those are small against the
+        logits, so the distance to the nearest mean is taken out before it can swallow them.
+        """
+        if self.means.numel() > DIRECT_ELEMENTS and self._isotropic():
+            return self._logits_of_a_cloud(x, alpha, sigma)
+        spread = self._noised_variances(alpha, sigma)
+        residual = self._residual(x, alpha)
+        energy = (residual**2 / spread).sum(-1)
+        logits = self._log_weights - 0.5 * (energy + self._log_volume(spread))
+        common = torch.zeros_like(logits[:, 0])
+        if self.components == 1:
+            return logits, common
+        far = (energy.amin(-1) > 32 + 2 * self.dim).nonzero()[:, 0]
+        if len(far):
+            levels = (v[far] if isinstance(v, Tensor) else v for v in (alpha, sigma))
+            differences, nearest = self._logits_from_afar(x[far], residual[far], *levels)
+            logits, common = logits.index_copy(0, far, differences), common.index_copy(0, far, nearest)
+        return logits, common
+
+    def _logits_from_afar(self, x: Tensor, residual: Tensor, alpha: Scalar, sigma: Scalar) -> tuple[Tensor, Tensor]:
+        r"""The same with |x - alpha m_j|^2 / T of the nearest mean m_j taken out, where T is the largest S_ki.
+
+        |x - alpha m_k|^2 - |x - alpha m_j|^2 = alpha (m_j - m_k) . (2x - alpha m_j - alpha m_k), and
+        1/S_ki = 1/T + (T - S_ki) / (T S_ki) with T - S_ki = alpha^2 (max v - v_ki).
+        """
+        spread, largest = self._noised_variances(alpha, sigma), self._variances.max()
+        top = _component(alpha) ** 2 * largest + _squared(sigma)
+        away = x.unsqueeze(-2) - _component(alpha) * self.means
+        nearest = (away**2).sum(-1).argmin(-1)
+        rows = torch.arange(len(x), device=x.device)
+        nearer = _component(alpha) * (self.means[nearest].unsqueeze(-2) - self.means)
+        to_nearest = away[rows, nearest].unsqueeze(-2)
+        between = (nearer * (away + to_nearest) / top).sum(-1)
+        beyond = (residual**2 * (_component(alpha) ** 2 * (largest - self._variances) / top / spread)).sum(-1)
+        logits = self._log_weights - 0.5 * (between + beyond + self._log_volume(spread))
+        return logits, -0.5 * (to_nearest**2 / top).sum((-2, -1))
+
+    def _log_volume(self, spread: Tensor) -> Tensor:
+        """log det S_k, shape (K,) or (n, K)."""
+        return spread.log().sum(-1) * (self.dim // spread.shape[-1])
+
+    def _logits_of_a_cloud(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> tuple[Tensor, Tensor]:
+        """The same for many isotropic components, with a distance common to all taken out."""
+        spread = self._noised_variances(alpha, sigma)[..., 0]
+        smallest, largest = self._variances.min(), self._variances.max()
+        top = shapes.column(alpha) ** 2 * largest + shapes.column(sigma) ** 2
+        excess, common = self._distances(x, alpha, spread)
+        energy = excess / spread
+        if bool(largest > smallest):
+            energy = energy + common * (shapes.column(alpha) ** 2 * (largest - self._variances[:, 0]) / top / spread)
+        logits = self._log_weights - 0.5 * (energy + self.dim * spread.log())
+        return logits, -0.5 * (common / top)[:, 0]
+
+    def _distances(self, x: Tensor, alpha: Scalar, spread: Tensor) -> tuple[Tensor, Tensor]:
+        """|x - alpha m_k|^2 as (n, K) plus a part (n, 1) common to all, exact where it decides a responsibility.
+
+        In many dimensions one matrix product about the cloud's centre c, with |x - alpha c|^2 taken out,
+        alpha^2 |m - c|^2 - 2 alpha <x - alpha c, m - c>. Its rounding error matters only where it is not small
+        against the variance; there the contenders are computed again as differences.
+        """
+        if self.dim <= FEW_DIMENSIONS:
+            return self._distances_in_few_dimensions(x, alpha, spread)
+        scale = torch.as_tensor(shapes.column(alpha), dtype=x.dtype, device=x.device)
         centre, means, squares = self._centred()
-        away = x - alpha * centre
+        away = x - scale * centre
         own = (away**2).sum(-1, keepdim=True)
-        rough = (own + alpha**2 * squares - 2 * alpha * (away @ means.T)).clamp_min(0)
-        eps = torch.finfo(self.dtype).eps
-        slack = 8 * eps * (own + alpha**2 * squares.max()) / spread.amin(-1, keepdim=True)
-        scale = alpha if isinstance(alpha, Tensor) else rough.new_full((1, 1), alpha)
-        if bool((slack <= 1e5 * eps).all()) or not bool((scale > 0).all()):
-            return rough
+        rough = scale * (scale * squares - 2 * (away @ means.T))
+        eps, farthest = torch.finfo(self.dtype).eps, squares.max()
+        slack = 8 * eps * scale * (scale * farthest + 2 * (own * farthest).sqrt()) / spread.amin(-1, keepdim=True)
+        if bool((slack <= 1e5 * eps).all()):
+            return rough, own
         logits = self._log_weights - 0.5 * (rough / spread + self.dim * spread.log())
         best, index = logits.topk(min(64, self.components), -1)
         if bool((best[:, :1] - best[:, -1:] > 50 + slack).all()):  # the rest weighs less than e^-50
-            exact = ((x.unsqueeze(-2) - _component(scale[:, 0]) * self.means[index]) ** 2).sum(-1)
-            return rough.scatter(-1, index, exact)
-        return scale**2 * torch.cdist(x / scale, self.means, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+            contenders = ((x.unsqueeze(-2) - _component(alpha) * self.means[index]) ** 2).sum(-1)
+            exact = (rough + own).scatter(-1, index, contenders)
+        else:
+            safe = scale.where(scale > 0, 1.0)
+            exact = scale**2 * torch.cdist(x / safe, self.means, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+            exact = torch.where(scale > 0, exact, own)
+        nearest = exact.amin(-1, keepdim=True)
+        return exact - nearest, nearest
+
+    def _distances_in_few_dimensions(self, x: Tensor, alpha: Scalar, spread: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of squared differences, one coordinate after the other; from afar the nearest mean is taken out."""
+
+        def total(term: Callable[[Tensor, Tensor], Tensor], x: Tensor, alpha: Scalar) -> Tensor:
+            columns = zip(x.split(1, -1), (shapes.column(alpha) * m for m in self.means.T), strict=True)
+            return reduce(torch.add, (term(a, b) for a, b in columns))
+
+        squares = total(lambda x, m: (x - m) ** 2, x, alpha)
+        nearest, index = squares.min(-1, keepdim=True)
+        excess = squares - nearest
+        far = ((nearest / spread).amin(-1) > 32 + 2 * self.dim).nonzero()[:, 0]
+        if len(far):
+            scale = alpha[far] if isinstance(alpha, Tensor) else alpha
+            index = index[far]
+
+            def difference(x: Tensor, m: Tensor) -> Tensor:
+                nearer = m[index] if m.ndim == 1 else m.gather(-1, index)
+                return (nearer - m) * ((x - m) + (x - nearer))
+
+            excess = excess.index_copy(0, far, total(difference, x[far], scale))
+        return excess, nearest
 
     def _centred(self) -> tuple[Tensor, Tensor, Tensor]:
         if not hasattr(self, "_cloud"):
@@ -265,7 +355,9 @@ class GaussianMixture(Distribution):
     def _chunked(self, formula: Formula, x: Tensor, alpha: Scalar, sigma: Scalar, row: int = 1) -> Tensor:
         per_point = max(self.components * self.dim, row**2)
         if self.means.numel() > DIRECT_ELEMENTS and row == 1 and self._isotropic():
-            per_point = self.components // 16  # matrix products block for the cache themselves
+            per_point = (
+                self.components // 16 if self.dim > FEW_DIMENSIONS else self.components
+            )  # products block themselves
         return in_pieces(formula, x, alpha, sigma, per_point=per_point)
 
     def __repr__(self) -> str:

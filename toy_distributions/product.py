@@ -79,8 +79,5 @@ class Product(Distribution):
     def _cdf(self, x: Tensor) -> Tensor:
         return self.laws[0]._cdf(x)
 
-    def _quantile(self, u: Tensor) -> Tensor:
-        return self.laws[0]._quantile(u)
-
     def __repr__(self) -> str:
         return f"Product({', '.join(repr(law) for law in self.laws)})"

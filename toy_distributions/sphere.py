@@ -105,10 +105,13 @@ class Sphere(Distribution):
         far = y.norm(dim=-1, keepdim=True)
         q, v = bessel.direction(self.dim, alpha * self.radius * far / spread)
         along = y / far.where(far > 0, 1.0)
-        narrowed = (sigma**2 * self.radius / spread) ** 2
-        flat = (narrowed * q + self.blur**2 * sigma**2 / spread).unsqueeze(-1)
+        outer = along.unsqueeze(-1) * along.unsqueeze(-2)
         eye = torch.eye(self.dim, dtype=x.dtype, device=x.device)
-        return flat * eye + (narrowed * (v - q)).unsqueeze(-1) * along.unsqueeze(-1) * along.unsqueeze(-2)
+        of_u = (
+            q.unsqueeze(-1) * (eye - outer) + v.unsqueeze(-1) * outer
+        )  # at y = 0 the outer product is zero, and q = v
+        narrowed, blurred = sigma**2 * self.radius / spread, self.blur**2 * sigma**2 / spread
+        return shapes.column(narrowed) ** 2 * of_u + shapes.column(blurred) * eye
 
     def __repr__(self) -> str:
         name = {1: "two points", 2: "circle"}.get(self.dim, "sphere")

@@ -6,6 +6,7 @@ Gaussian coupling of N(0, 1) noise and data of standard deviation s with correla
     I = s a sin a,     C = s [ 2 (1 - cos a) - a sin a ].
 """
 
+import itertools
 import math
 
 import torch
@@ -14,7 +15,7 @@ from scipy.optimize import brentq
 from studies.claim import FAILS, at_least, at_most, claim, near
 from theory.coupling import GaussianCoupling
 from theory.estimate import Estimate
-from theory.flows import Curves, Points, flow_lines, even_panels, line_flow
+from theory.flows import Curves, Points, even_panels, flow_lines, line_flow
 from theory.grid import uniform_lambda
 from theory.models import Exact
 from theory.process import LinearPath, NoiseProcess, TrigonometricPath, VPLinear
@@ -115,9 +116,9 @@ def cost_identity(weight: float = 1.0) -> Estimate:
 
 @claim(
     "curvature.intersection.orders_curvature",
-    statement="A coupling with a lower degree of intersection has lower curvature: quotient of the two changes at least 0, "
-    "for Gaussians on the line when the correlation goes from -0.5 to -0.9 (repair: from 0 to 0.9, on the branch where "
-    "both fall).",
+    statement="A coupling with a lower degree of intersection has lower curvature: quotient of the two changes at "
+    "least 0, for Gaussians on the line when the correlation goes from -0.5 to -0.9 (repair: from 0 to 0.9, on the "
+    "branch where both fall).",
     source="lee2023curvature, section 3, as usually quoted",
     accepted=at_least(0.0),
     control={"start": 0.0, "end": 0.9},
@@ -148,6 +149,7 @@ def _loss_slope(angle: float, weight: float) -> float:
 )
 def joint_minimum(kl_factor: float = 1.0) -> Estimate:
     root = brentq(lambda a: _loss_slope(a, kl_factor), 0.05, 1.5, xtol=1e-14)
+    assert isinstance(root, float)
     middle, h = round(math.cos(root), 3), 2e-3
 
     def loss(rho: float) -> float:
@@ -167,13 +169,13 @@ def joint_minimum(kl_factor: float = 1.0) -> Estimate:
     accepted=near(1.0, 0.0),
     control={"weight": 3.0},
     expected=FAILS,
-    finding="At weight 1 there is a second minimum, at a correlation of -0.880: its curvature is 2.51, six times that of "
-    "the independent coupling. The side training starts from decides which is found.",
+    finding="At weight 1 there is a second minimum, at a correlation of -0.880: its curvature is 2.51, six times that "
+    "of the independent coupling. The side training starts from decides which is found.",
 )
 def joint_minima(weight: float = 1.0) -> Estimate:
     angles = torch.linspace(0.0, math.pi, 20_001, dtype=torch.float64)[1:-1]
     slopes = [_loss_slope(a, weight) for a in angles.tolist()]
-    minima = sum(before < 0 <= after for before, after in zip(slopes, slopes[1:], strict=False))
+    minima = sum(before < 0 <= after for before, after in itertools.pairwise(slopes))
     return Estimate(minima)
 
 

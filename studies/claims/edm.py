@@ -139,7 +139,7 @@ def churn_weak_order(noise_scale: float = 1.0) -> Estimate:
 
 def _churned_order(gamma: str, start: float, end: float, noise_scale: float = 1.0) -> Estimate:
     h, errors = [], []
-    for steps in (20, 40, 80, 160, 320):
+    for steps in (15, 30, 60, 120, 240):
         grid = uniform_lambda(PROCESS, steps, start=start, end=end)
         lift = 5.0 / steps if gamma == "S_churn / N" else math.sqrt(2) - 1
         rate = math.log1p(min(lift, math.sqrt(2) - 1)) / grid.h_max

@@ -32,9 +32,10 @@ def _states(n: int = 40) -> Tensor:
 
 
 def _log_density(x: Tensor, t: Tensor) -> Tensor:
-    """log p_t(x) of PLANE along the linear path, from the definition, differentiable in t."""
-    spread = (1 - t) ** 2 * PLANE.covs + t**2
-    away = ((x[:, None, :] - (1 - t) * PLANE.means) ** 2).sum(-1)
+    """log p_t(x) of PLANE on the linear path, from the definition, for x (n, 2) and t (n,), differentiable in both."""
+    clean, noise = 1 - t[:, None], t[:, None]
+    spread = clean**2 * PLANE.covs + noise**2
+    away = ((x[:, None, :] - clean[..., None] * PLANE.means) ** 2).sum(-1)
     return torch.logsumexp(PLANE.weights.log() - spread.log() - 0.5 * away / spread, -1) - math.log(2 * math.pi)
 
 
@@ -50,9 +51,8 @@ def continuity(field: str = "conditional mean") -> Estimate:
     model, path, worst = Exact(PLANE, LinearPath()), LinearPath(), 0.0
     for time in (0.05, 0.3, 0.6, 0.95):
         x = _states().requires_grad_()
-        t, one = torch.tensor(time, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
-        rate = torch.func.jvp(lambda t, x=x.detach(): _log_density(x, t), (t,), (one,))[1]
-        (grad,) = torch.autograd.grad(_log_density(x, t).sum(), x)
+        t = torch.full((len(x),), time, dtype=torch.float64, requires_grad=True)
+        grad, rate = torch.autograd.grad(_log_density(x, t).sum(), (x, t))
         conditional = field == "conditional mean"
         velocity = model(x, path.level(time)).velocity if conditional else (x - PLANE.mean) / time  # x_0 at its mean
         terms = torch.stack([rate, (velocity * grad).sum(-1), divergence(velocity, x)]).detach()
@@ -69,8 +69,9 @@ FIELDS: dict[str, Callable[[Tensor, float], Tensor]] = {
 
 @claim(
     "flow_matching.loss.constant_gap",
-    statement="The conditional loss exceeds the marginal one by a constant, whatever the field: largest difference from V, "
-    "the intersection of data and noise, over four fields, 1-D mixture (the control regresses on E x_1 - E x_0).",
+    statement="The conditional loss exceeds the marginal one by a constant, whatever the field: largest difference "
+    "from V, the intersection of data and noise, over four fields, 1-D mixture. (The control regresses on E x_1 - "
+    "E x_0.)",
     source="lipman2022flow, theorem 2; derived: the constant is V",
     accepted=near(0.0, 1e-8),
     control={"target": "unconditional mean"},
@@ -110,7 +111,7 @@ def is_probability_flow(score_factor: float = 0.5) -> Estimate:
     for process in (VPLinear(), VPCosine()):
         for t in (0.05, 0.4, 0.8):
             at = process.level(t)
-            score = PLANE.noised(at.alpha, at.sigma).score(x)
+            score = PLANE.noised(float(at.alpha), float(at.sigma)).score(x)
             drift = process.drift(t) * x - score_factor * process.diffusion_squared(t) * score
             field = Exact(PLANE, process)(x, at).velocity
             worst = max(worst, ((field - drift).norm() / field.norm()).item())
@@ -189,8 +190,8 @@ def _swirled(swirl: float, around: str) -> tuple[GaussianCoupling, Tensor, Tenso
 
 @claim(
     "flow_matching.field.swirl_keeps_the_law",
-    statement="Adding J grad log p, J antisymmetric, to the field changes no marginal: relative covariance error at the "
-    "data end, Gaussian plane (the control adds J x).",
+    statement="Adding J grad log p, J antisymmetric, to the field changes no marginal: relative covariance error at "
+    "the data end, Gaussian plane (the control adds J x).",
     source="lipman2022flow, theorem 3; derived: div(p J grad log p) = 0",
     accepted=near(0.0, 1e-8),
     control={"around": "origin"},
@@ -203,8 +204,8 @@ def swirl_keeps_the_law(around: str = "score") -> Estimate:
 
 @claim(
     "flow_matching.field.unique",
-    statement="The field that generates the path p_t is unique: relative distance of the end maps of the marginal field "
-    "and of the same plus J grad log p, which has the same p_t (repair: ask for a gradient field, which has no swirl).",
+    statement="The field that generates the path p_t is unique: relative distance of the end maps of the marginal "
+    "field and of the same plus J grad log p, which has the same p_t (repair: ask for a gradient field: no swirl).",
     source="lipman2022flow, theorem 3, as usually quoted",
     accepted=near(0.0, 1e-8),
     control={"swirl": 0.0},

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from studies.store import Values
 from studies.study import study
-from theory.estimate import Estimate
 from theory.flows import Curves, FlowLines, Points, even_panels, flow_lines
 from theory.process import PROCESSES, TrigonometricPath
 from toy_distributions import LAWS
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 LAM_START, LAM_END = -3.9, 4.6
 """The window of log(alpha/sigma) that all seven processes cover: from noise fifty times the data to noise 0.01."""
 
-SAMPLE = 400
-"""Flow lines of a law in the plane, drawn at the noisy end; on the line a rule of ranks replaces them."""
+GRID = 41
+"""Points a side of the grid at the noisy end on which flow lines of a law in the plane start; on the line, ranks."""
 
 DRAWN = 14
 """Flow lines kept for the pictures."""
@@ -36,25 +36,26 @@ def _lines(law: str) -> tuple[Points, FlowLines]:
     if data.dim == 1:
         points = Points.of_ranks(start, 401, guide=data.noised(middle.alpha, middle.sigma))
     else:
-        points = Points.of_sample(start, SAMPLE, seed=0)
+        points = Points.of_grid(start, GRID)
     return points, flow_lines(data, points.x, rule)
 
 
-def _measured(curves: Curves, points: Points, name: str) -> dict[str, float | str]:
-    """S, S over the mean square chord, and the angle turned. Errors: of the expectation, and what is missing in the
+def _measured(curves: Curves, points: Points, name: str) -> Values:
+    """S, the detour S / int |x'|^2, and the angle turned. Errors: of the expectation, and what is missing in the
     balance  int |x'|^2 = S + |chord|^2,  which the quadrature in time must close."""
     s, chord, energy = (
         points.expect(values) for values in (curves.straightness, (curves.chord**2).sum(-1), curves.energy)
     )
-    missing = abs(energy.value - s.value - chord.value)
-    row: dict[str, float | str] = {
+    error = s.error + abs(energy.value - s.value - chord.value)
+    standing = energy.value < 1e-20 * (curves.x**2).sum(-1).mean().item()  # nothing moves but rounding
+    row: Values = {
         f"straightness{name}": s.value,
-        f"straightness{name}_error": s.error + missing,
-        f"relative_straightness{name}": s.value / chord.value,
-        f"relative_straightness{name}_error": (s.error + missing) / chord.value,
+        f"straightness{name}_error": error,
+        f"detour{name}": 0.0 if standing else s.value / energy.value,
+        f"detour{name}_error": 0.0 if standing else (error + s.value / energy.value * energy.error) / energy.value,
     }
     if curves.x.shape[-1] > 1:
-        angle: Estimate = points.expect(curves.turning)
+        angle = points.expect(curves.turning)
         row |= {f"turning{name}_radians": angle.value, f"turning{name}_radians_error": angle.error}
     return row
 
@@ -77,20 +78,19 @@ def _measured(curves: Curves, points: Points, name: str) -> dict[str, float | st
         ],
     },
 )
-def curvature(process: str, law: str, *, seed: int) -> dict[str, float | str]:
-    """S and turning of the lines from lambda = -3.9 to 4.6. The 2-D laws share one draw across processes, so the seed
-    is not used and processes differ by more than their error bars suggest."""
+def curvature(process: str, law: str, *, seed: int) -> Values:
+    """S, detour and turning of the lines from lambda = -3.9 to 4.6. Quadrature throughout: the seed is not used."""
     points, lines = _lines(law)
     along = lines.along(PROCESSES[process]())
     row = _measured(along, points, "") | _measured(lines.scaled(), points, "_scaled")
-    row["method"] = "sample" if points.weights is None else "quadrature"
-    row["lines"] = _drawn(along) if law == "mixture_1d" else ""
+    row["lines"] = _drawn(along, points) if law == "mixture_1d" else ""
     return row
 
 
-def _drawn(curves: Curves) -> str:
-    """A few curves as JSON: the clock, and x of each line at it."""
-    rows = torch.linspace(0, curves.x.shape[1] - 1, DRAWN + 2).round().long()[1:-1]
+def _drawn(curves: Curves, points: Points) -> str:
+    """Lines at evenly spaced ranks as JSON: the clock, and x of each line at it."""
+    assert points.weights is not None
+    rows = torch.searchsorted(points.weights.cumsum(0), torch.linspace(0.01, 0.99, DRAWN, dtype=torch.float64))
     x = curves.x[::2, rows, 0].T
     return json.dumps({"t": _short(curves.clock[::2]), "x": [_short(line) for line in x]})
 
@@ -100,34 +100,32 @@ def _short(values: torch.Tensor) -> list[float]:
 
 
 @curvature.figure(
-    "straightness",
-    caption="S over the mean square distance between the ends, 0 for lines run straight at constant speed, in each "
-    "process's own (x, t); the last row is (x / alpha, sigma / alpha), the same for all.",
+    "detour",
+    caption="Detour: the share of the mean square speed that does not go into getting from end to end, S / int |x'|^2; "
+    "0 for lines run straight at constant speed. In each process's own (x, t); the last row is x / alpha against "
+    "sigma / alpha, the same for all processes.",
 )
-def straightness(table: "DataFrame") -> "Figure":
+def detour(table: "DataFrame") -> "Figure":
     import pandas as pd
     from matplotlib import pyplot as plt
 
     from studies.figures import heatmap
     from studies.theme import WIDE
 
-    own = table[["process", "law", "relative_straightness"]]
-    scaled = table.drop_duplicates("law")[["law", "relative_straightness_scaled"]]
-    scaled = scaled.rename(columns={"relative_straightness_scaled": "relative_straightness"})
-    rows = pd.concat([own, scaled.assign(process="x/α, σ/α")])
+    first = table.drop_duplicates("law")
+    scaled = pd.DataFrame({"process": "x/α over σ/α", "law": first["law"], "detour": first["detour_scaled"]})
+    rows = pd.concat([pd.DataFrame(table[["process", "law", "detour"]]), scaled])
     figure, ax = plt.subplots(figsize=(WIDE, 3.2))
-    # an exactly straight flow is 0, which has no place on a logarithmic scale
-    rows["relative_straightness"] = rows["relative_straightness"].clip(lower=1e-6)
-    heatmap(
-        ax, rows, x="law", y="process", value="relative_straightness", fmt=".1e", label="S / mean square chord", log=True
-    )
+    heatmap(ax, rows, x="law", y="process", value="detour", fmt=".3f", label="detour")
     return figure
 
 
 @curvature.figure(
-    "turning", caption="Angle by which a flow line turns from noise to data, mean over lines; error bars: four standard errors."
+    "turning",
+    caption="Angle by which a flow line turns from noise to data, mean over lines, with the error of the quadrature.",
 )
 def turning(table: "DataFrame") -> "Figure":
+    import pandas as pd
     from matplotlib import pyplot as plt
 
     from studies.theme import CYCLE, WIDE
@@ -138,7 +136,7 @@ def turning(table: "DataFrame") -> "Figure":
     laws = list(dict.fromkeys(plane["law"]))
     width = 0.8 / len(processes)
     for i, process in enumerate(processes):
-        rows = plane[plane["process"] == process].set_index("law").loc[laws]
+        rows = pd.DataFrame(plane[plane["process"] == process]).set_index("law").loc[laws]
         at = [j + (i - (len(processes) - 1) / 2) * width for j in range(len(laws))]
         ax.bar(at, rows["turning_radians"], width, label=process, color=CYCLE[i % len(CYCLE)])
         ax.errorbar(at, rows["turning_radians"], rows["turning_radians_error"], fmt="none", ecolor="#1b1f24", lw=0.6)

@@ -59,7 +59,7 @@ def _variance(name: str, law: GaussianMixture) -> Callable[[Level, Level], float
     "reverse_covariance",
     question="What does the variance of the reverse step cost, and does the optimal isotropic one, which has the "
     "lowest KL over paths, also give the best samples?",
-    axes={"law": list(LAWS), "variance": ["beta", "beta_tilde", "optimal"], "steps": [4, 8, 16, 32, 64]},
+    axes={"law": list(LAWS), "variance": ["beta", "beta_tilde", "optimal"], "steps": [3, 6, 12, 24, 48]},
     version=1,
 )
 def reverse_covariance(law: str, variance: str, steps: int, *, seed: int) -> Values:

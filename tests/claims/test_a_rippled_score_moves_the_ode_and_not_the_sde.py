@@ -56,6 +56,14 @@ def test_fast_ripples_have_their_limits():
     assert sde.value < ripple.bound < 0.01 * ode.value
 
 
+def test_sde_kl_of_a_small_slow_ripple():
+    """To second order in size, Hermite modes of rate n/2: sum (4 size k^{n-1} (1 - e^{-n/2}))^2 e^{-k^2} / (2 n!)."""
+    k, size = 1.2, 0.01
+    modes = [(4 * size * k ** (n - 1) * -math.expm1(-n / 2)) ** 2 / math.factorial(n) for n in range(2, 40, 2)]
+    exact = 0.5 * math.exp(-(k**2)) * sum(modes)
+    assert abs(Ripple(k=k, size=size).sde_kl().value / exact - 1) < 3 * size
+
+
 def test_bound_is_the_score_error():
     """(1/2) E |2 size sin(k x)|^2 under N(0, 1)."""
     ripple = Ripple(k=1.5, size=0.3)

@@ -25,6 +25,7 @@ from theory.elbo import bound_by_entropies, elbo
 from theory.models import Exact
 from theory.solvers import DDPM
 from toy_distributions import GaussianMixture
+from toy_distributions.box import Box
 
 PROCESS = VPLinear()
 MIXTURE = GaussianMixture([0.3, 0.7], [[-1.0], [0.8]], [0.05, 0.1])
@@ -35,8 +36,8 @@ def nested_kl(law, s, t, variance, eta):
     """E KL(q(x_t|x_s) || N(mean, variance)) on a grid over (x_s, x_t): the kernel a mixture, its mean by summation."""
     rho = math.sqrt(1 - eta**2 * (1 - math.exp(-2 * (t.lam - s.lam))))
     weights, means, variances = law.weights.numpy(), law.means[:, 0].numpy(), law.covs.numpy()
-    x = np.linspace(-7, 7, 1401)
-    y = np.linspace(-7, 7, 2801)
+    x = np.linspace(-7, 7, 561)
+    y = np.linspace(-7, 7, 1401)
     joint = np.zeros((len(x), len(y)))
     for w, m, v in zip(weights, means, variances, strict=True):
         var_s, var_t = s.alpha**2 * v + s.sigma**2, t.alpha**2 * v + t.sigma**2
@@ -59,14 +60,26 @@ def nested_kl(law, s, t, variance, eta):
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("kind", ["optimal", "twice", "by point"])
+@pytest.mark.parametrize("kind", ["optimal", "by point", "rising"])
 def test_a_steps_kl_is_the_nested_integral(eta, kind):
     s, t = PROCESS.level_at(-0.5), PROCESS.level_at(0.5)
     best = optimal_variance(MIXTURE, s, t, eta=eta).value
     by_point = conditional_variance(MIXTURE, s, t, eta=eta)
-    variance = {"optimal": best, "twice": 2 * best, "by point": by_point}[kind]
+    variance = {"optimal": best, "by point": by_point, "rising": lambda x: 2 * by_point(x) * torch.exp(0.2 * x[:, 0])}[
+        kind
+    ]
     step = reverse_kl(MIXTURE, s, t, variance, eta=eta)
     assert abs(step.value - nested_kl(MIXTURE, s, t, variance, eta)) < 1e-11
+    assert step.error < 1e-12
+
+
+@pytest.mark.parametrize("eta", [0.4, 1.0])
+def test_the_same_on_uniform_data(eta):
+    at, weights = np.polynomial.legendre.leggauss(60)
+    atoms = GaussianMixture((weights / weights.sum()).tolist(), at[:, None].tolist(), [0.0] * 60)
+    s, t = PROCESS.level_at(-0.5), PROCESS.level_at(0.5)
+    step = reverse_kl(Box([-1.0], [1.0]), s, t, 0.3, eta=eta)
+    assert abs(step.value - nested_kl(atoms, s, t, 0.3, eta)) < 1e-11
     assert step.error < 1e-12
 
 
@@ -142,6 +155,8 @@ def test_kernels_without_a_density_cost_infinity():
     assert math.isfinite(reverse_kl(pair, s, t, 0.1, eta=0.1).value)
     with pytest.raises(ValueError, match=r"variance must be > 0; got variance=0.0"):
         reverse_kl(MIXTURE, s, t, 0.0)
+    with pytest.raises(ValueError, match="must resolve the density's finest feature"):
+        reverse_kl(Box([-1.0], [1.0]), s, t, 0.1, eta=0.0)
     with pytest.raises(ValueError, match=r"variance\(x\) must be > 0"):
         reverse_kl(MIXTURE, s, t, lambda x: 0.0 * x[:, 0])
 

@@ -3,3 +3,10 @@
 Each oracle takes plain numbers and answers for x = alpha x_0 + sigma eps: log density and score of x, mean and
 covariance of x_0 given x, by a sum or an integral of (density of x_0) times (Gaussian kernel).
 """
+
+from tests.oracle.answer import Answer, Input, Question, answer, condition
+from tests.oracle.box import box
+from tests.oracle.mixture import mixture
+from tests.oracle.sphere import sphere
+
+__all__ = ["Answer", "Input", "Question", "answer", "box", "condition", "mixture", "sphere"]

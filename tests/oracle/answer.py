@@ -40,13 +40,14 @@ def answer(question: Question, inputs: Sequence[Input], digits: int = DIGITS) ->
         return question([mp.mpf(i.value) for i in inputs], digits)
 
 
-def condition(question: Question, inputs: Sequence[Input], digits: int = 24) -> Answer:
+def condition(question: Question, inputs: Sequence[Input], digits: int = 20) -> Answer:
     """sum over the inputs of |input| |d answer / d input|: times eps, what rounding the inputs alone does.
 
-    By differences at a relative step of 1e-10 with 24 digits, which gives the sizes to six digits or more.
+    By differences, at a step below the rounding of floats (a singular matrix must stay one as far as they can tell).
+    The integrals need few digits, as they err alike at both ends of a difference; the arithmetic keeps all.
     """
-    step = mp.mpf("1e-10")
-    with mp.workdps(digits + 10):
+    step = mp.mpf("1e-18")
+    with mp.workdps(DIGITS):
         values = [mp.mpf(i.value) for i in inputs]
         base = question(values, digits)
         total = [[mp.mpf(0)] * len(part) for part in base]

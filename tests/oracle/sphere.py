@@ -54,8 +54,9 @@ def _angle(d: int, kappa, digits: int):
         lag = 2 * back / (1 + back)
         return mp.log((1 + back) / 2), lag, 1 - (1 - lag) ** 2, mp.mpf(0)
     low, high = _bump(d, float(kappa), 2.303 * (digits + 6))
+    low, high = mp.mpf(low), mp.pi if high == math.pi else mp.mpf(high)
     mass = first = second = sines = mp.mpf(0)
-    for angle, weight in rule(mp.mpf(low), mp.mpf(high), digits):
+    for angle, weight in rule(low, high, digits):
         sine, half = mp.sin(angle), mp.sin(angle / 2)
         lag = 2 * half * half
         density = weight * mp.exp(-kappa * lag) * sine ** (d - 2)

@@ -1,0 +1,107 @@
+"""Random laws, noise levels and points over the widest valid domain, each with the oracle's questions about it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from tests import oracle
+from tests.oracle import Input, Question
+from toy_distributions import Box, Distribution, GaussianMixture, Product, Sphere
+
+Ask = Callable[[list[float], float, float], list[tuple[Question, list[Input]]]]
+"""From x, alpha and sigma to the oracle's questions: one for each block of coordinates."""
+
+
+class Case(NamedTuple):
+    law: Distribution
+    x: list[float]
+    alpha: float
+    sigma: float
+    questions: list[tuple[Question, list[Input]]]
+
+
+def case(kind: str, seed: int) -> Case:
+    """Case number ``seed`` of a kind of law: always the same one."""
+    rng = np.random.default_rng([seed, *kind.encode()])
+    law, ask = KINDS[kind](rng)
+    alpha = 1.0 if rng.random() < 0.3 else log_uniform(rng, 1e-4, 1.0)
+    sigma = log_uniform(rng, 1e-6, 1e4)
+    x = near_or_far(rng, law, alpha, sigma)
+    return Case(law, x, alpha, sigma, ask(x, alpha, sigma))
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def near_or_far(rng: np.random.Generator, law: Distribution, alpha: float, sigma: float) -> list[float]:
+    """A typical point of the noised law or, one time in three, one up to thirty times as far from its mean."""
+    generator = torch.Generator().manual_seed(int(rng.integers(1 << 60)))
+    eps = torch.randn(1, law.dim, dtype=torch.float64, generator=generator)
+    x = (alpha * law.sample(1, generator=generator) + sigma * eps)[0]
+    if rng.random() < 1 / 3:
+        centre = alpha * law.mean
+        x = centre + log_uniform(rng, 1.0, 30.0) * (x - centre)
+    return x.tolist()
+
+
+def mixture(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    k, d = (int(n) for n in rng.integers(1, 4, size=2))
+    structure = str(rng.choice(["isotropic", "diagonal", "full"]))
+    weights = rng.dirichlet(np.ones(k)) + 1e-3
+    weights = weights / weights.sum()
+    means = log_uniform(rng, 1e-3, 1e2) * rng.normal(size=(k, d))
+    covs = np.stack([covariance(rng, d, structure) for _ in range(k)])
+    given = {"isotropic": covs[:, 0, 0], "diagonal": np.diagonal(covs, 0, 1, 2), "full": covs}[structure]
+    law = GaussianMixture(*(torch.tensor(part) for part in (weights, means, given)))
+    floats = [part.tolist() for part in (weights, means, covs)]
+    return law, lambda x, alpha, sigma: [oracle.mixture(*floats, x, alpha, sigma, structure=structure)]
+
+
+def covariance(rng: np.random.Generator, d: int, structure: str) -> np.ndarray:
+    scale = log_uniform(rng, 1e-4, 1e2)
+    if structure == "isotropic":
+        return (0.0 if rng.random() < 0.25 else scale) * np.eye(d)
+    stretch = np.exp(rng.uniform(-4, 4, size=d)) * (rng.random(d) > 0.15)  # one direction in seven is flat
+    if structure == "diagonal":
+        return scale * np.diag(stretch)
+    turn = np.linalg.qr(rng.normal(size=(d, d)))[0]
+    cov = scale * (turn * stretch) @ turn.T
+    return 0.5 * (cov + cov.T)
+
+
+def sphere(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    d = int(rng.choice([1, 2, 2, 3, 3, 4, 5, 8, 13]))
+    radius = log_uniform(rng, 1e-2, 1e2)
+    blur = 0.0 if rng.random() < 0.5 else log_uniform(rng, 1e-4, 1e1)
+    centre = rng.normal(size=d) * (rng.random() < 0.3)
+    law = Sphere(d, radius, blur, centre=torch.tensor(centre))
+    return law, lambda x, alpha, sigma: [oracle.sphere(radius, blur, centre.tolist(), x, alpha, sigma)]
+
+
+def box(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    d = int(rng.integers(1, 3))
+    low = log_uniform(rng, 1e-2, 1e1) * rng.normal(size=d)
+    high = low + np.exp(rng.uniform(-4, 3, size=d))
+    blur = 0.0 if rng.random() < 0.5 else log_uniform(rng, 1e-4, 1e1)
+    law = Box(torch.tensor(low), torch.tensor(high), blur)
+    return law, lambda x, alpha, sigma: [oracle.box(low.tolist(), high.tolist(), blur, x, alpha, sigma)]
+
+
+def product(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    (one, ask_one), (two, ask_two) = ((sphere, box, mixture)[i](rng) for i in rng.permutation(3)[:2])
+
+    def ask(x, alpha, sigma):
+        return ask_one(x[: one.dim], alpha, sigma) + ask_two(x[one.dim :], alpha, sigma)
+
+    return Product(one, two), ask
+
+
+KINDS: dict[str, Callable[[np.random.Generator], tuple[Distribution, Ask]]] = {
+    "mixture": mixture,
+    "sphere": sphere,
+    "box": box,
+    "product": product,
+}
