@@ -158,9 +158,7 @@ def claim(
     return enter
 
 
-def verify(
-    ids: Sequence[str] = (), *, store: Store, fresh: bool = False, jobs: int = 1
-) -> Iterator[ClaimResult]:
+def verify(ids: Sequence[str] = (), *, store: Store, fresh: bool = False, jobs: int = 1) -> Iterator[ClaimResult]:
     """Check claims, all by default, yielding each result as it is ready: first what the store has from this code.
 
     fresh: measure stored claims too. jobs: worker processes. A claim that breaks is a result with an ``error``.

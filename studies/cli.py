@@ -3,19 +3,12 @@
 import difflib
 import fnmatch
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import Console
-    from rich.text import Text
-
-    from studies.claim import ClaimResult
     from studies.store import Store
 
 ROOMS = ("laws", "processes", "solvers", "claims", "studies")
@@ -31,7 +24,7 @@ class Sentences(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click's own ways to end
         except KeyboardInterrupt:
-            click.echo("exactscore: stopped; what was measured is kept, and the same command goes on from there.", err=True)
+            click.echo("exactscore: stopped; what was measured is kept, and the same command goes on.", err=True)
             ctx.exit(130)
         except Exception as error:
             if ctx.params.get("debug"):
@@ -43,7 +36,7 @@ class Sentences(click.Group):
 
 
 @click.group(cls=Sentences, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--store", "path", type=click.Path(path_type=Path), help="The store file (default .exactscore/store.sqlite).")
+@click.option("--store", "path", type=click.Path(path_type=Path), help="Default: .exactscore/store.sqlite.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="exactscore")
 @click.pass_context
@@ -69,56 +62,13 @@ def _store(ctx: click.Context) -> "Store":
     return Store(ctx.obj)
 
 
-def _registry(room: str) -> Any:
-    if room == "laws":
-        from toy_distributions import LAWS
-
-        return LAWS
-    if room == "processes":
-        from theory import PROCESSES
-
-        return PROCESSES
-    if room == "solvers":
-        from theory.solvers import SOLVERS
-
-        return SOLVERS
-    from studies.claim import CLAIMS
-    from studies.discover import discover
-    from studies.study import STUDIES
-
-    discover()
-    return CLAIMS if room == "claims" else STUDIES
-
-
 @main.command("list")
 @click.argument("room", type=click.Choice(ROOMS))
 def list_(room: str) -> None:
     """List what there is: laws, processes, solvers, claims or studies, each with its one-line description."""
-    registry = _registry(room)
-    headings, row = {
-        "solvers": (("solver", "order", "evaluations", "noise", "description"), _solver_row),
-        "claims": (("claim", "statement", "accepted", "expected", "source"), _claim_row),
-        "studies": (("study", "cells", "question"), _study_row),
-    }.get(room, ((registry.kind, "description"), lambda name: (name, registry.describe(name))))
-    _print_table(headings, [row(name) for name in registry])
+    from studies.terminal import print_room
 
-
-def _solver_row(name: str) -> tuple[str, ...]:
-    solvers = _registry("solvers")
-    facts = solvers[name]().facts
-    order = "none" if facts.order is None else str(facts.order)
-    noise = "stochastic" if facts.stochastic else "deterministic"
-    return name, order, str(facts.evaluations), noise, solvers.describe(name)
-
-
-def _claim_row(name: str) -> tuple[str, ...]:
-    claim = _registry("claims")[name]
-    return name, claim.statement, str(claim.accepted), claim.expected.value, claim.source
-
-
-def _study_row(name: str) -> tuple[str, ...]:
-    study = _registry("studies")[name]
-    return name, str(len(study.cells())), study.question
+    print_room(room)
 
 
 @main.command()
@@ -139,20 +89,22 @@ def verify(ctx: click.Context, ids: tuple[str, ...], fresh: bool, jobs: int) -> 
     from rich.progress import track
 
     from studies.claim import verify as check
+    from studies.terminal import console, print_results
 
     chosen = _chosen(ids)
     with _store(ctx) as store:
         checked = check(chosen, store=store, fresh=fresh, jobs=jobs)
-        console = _console(stderr=True)
-        quiet = not console.is_terminal
-        results = list(track(checked, "claims", len(chosen), console=console, transient=True, disable=quiet))
-    results.sort(key=lambda result: result.id)
-    _print_results(results)
+        screen = console(stderr=True)
+        tracked = track(checked, "claims", len(chosen), console=screen, transient=True, disable=not screen.is_terminal)
+        results = sorted(tracked, key=lambda result: result.id)
+    print_results(results)
     ctx.exit(0 if all(result.as_expected for result in results) else 1)
 
 
 def _chosen(ids: tuple[str, ...]) -> list[str]:
-    claims = _registry("claims")
+    from studies.discover import registry
+
+    claims = registry("claims")
     chosen: dict[str, None] = {}
     for id in ids or ("*",):
         found = [id] if id in claims else [n for n in claims if n.startswith(id) or fnmatch.fnmatchcase(n, id)]
@@ -160,29 +112,9 @@ def _chosen(ids: tuple[str, ...]) -> list[str]:
             papers = {name.split(".")[0] for name in claims}
             near = difflib.get_close_matches(id, [*papers, *claims], n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"no claim is or begins with {id!r}; {hint}'exactscore list claims' shows all {len(claims)}.")
+            raise ValueError(f"no claim begins with {id!r}; {hint}'exactscore list claims' shows all {len(claims)}.")
         chosen.update(dict.fromkeys(found))
     return list(chosen)
-
-
-def _print_results(results: "list[ClaimResult]") -> None:
-    from rich.text import Text
-
-    claims = _registry("claims")
-    rows = []
-    for r in results:
-        mark = Text("ok", "green") if r.as_expected else Text("DIFFERS", "bold red")
-        claim = Text.assemble(r.id, "\n", (claims[r.id].statement, "dim"))
-        verdict, control_verdict = (v.value if v else "ERROR" for v in (r.verdict, r.control_verdict))
-        measured, control = (f"{e.value:.6g} ± {e.error:.1g}" if e else "" for e in (r.measured, r.control))
-        rows.append((mark, claim, r.predicted, r.error or measured, verdict, control, control_verdict, r.key))
-    _print_table(("", "claim", "predicted", "measured", "verdict", "control", "its verdict", "key"), rows)
-    differing = [r.id for r in results if not r.as_expected]
-    verb = "differs" if len(differing) == 1 else "differ"
-    click.echo(
-        f"{len(results)} claims checked, {len(results) - len(differing)} as recorded"
-        + (f"; {', '.join(differing)} {verb}." if differing else ".")
-    )
 
 
 @main.command()
@@ -202,7 +134,9 @@ def run(
     exactscore run order --jobs 2 --out order.csv
     exactscore run order --only solver=ddim --only solver=heun.k --only law=mixture_1d
     """
-    study = _registry("studies")[name]
+    from studies.discover import registry
+
+    study = registry("studies")[name]
     wanted: dict[str, list[str]] = {}
     for entry in only:
         axis, equals, value = entry.partition("=")
@@ -233,15 +167,15 @@ def report(ctx: click.Context, out: Path, jobs: int, device: str, fresh: bool, s
     exactscore report --jobs 2
     exactscore report --skip cifar10_empirical --out draft
     """
-    studies = _registry("studies")
+    from studies.discover import registry
+
+    studies = registry("studies")
     for name in skip:
         _ = studies[name]  # an unknown one is said before matplotlib is loaded
     from studies.report import write_report
 
     with _store(ctx) as store:
-        written = write_report(out, store=store, jobs=jobs, device=device, fresh=fresh, skip=skip)
-    click.echo(f"{written.summary}\n{out / 'index.html'}")
-    ctx.exit(written.exit_status)
+        ctx.exit(write_report(out, store=store, jobs=jobs, device=device, fresh=fresh, skip=skip))
 
 
 @main.command()
@@ -250,12 +184,14 @@ def report(ctx: click.Context, out: Path, jobs: int, device: str, fresh: bool, s
 def replay(ctx: click.Context, key: str) -> None:
     """Measure one stored result again, and print what is stored beside what is measured now.
 
-    KEY is what the report and 'verify' show, at least its first 8 digits, or the id of a claim. Exit status 1 if the
-    two are not identical to the last digit.
+    KEY is what the report and the last column of a table show, at least 8 digits of it, or the id of a claim. Exit
+    status 1 if the two are not identical to the last digit.
     """
     from studies.claim import packed
+    from studies.discover import registry
+    from studies.terminal import print_table
 
-    claims, studies = _registry("claims"), _registry("studies")
+    claims, studies = registry("claims"), registry("studies")
     with _store(ctx) as store:
         row = store.get(claims[key].address) if "." in key else store.find(key)
     if row is None:
@@ -263,7 +199,9 @@ def replay(ctx: click.Context, key: str) -> None:
     address = row.address
     entry = claims[address.name] if address.kind == "claim" else studies[address.name]
     if address.kind == "cell" and entry.version != address.version:
-        raise ValueError(f"the stored cell is of version {address.version} of study {address.name}, now {entry.version}.")
+        raise ValueError(
+            f"that cell is of {address.name}, version {address.version}; the study is now {entry.version}."
+        )
     cell = ", ".join(f"{axis}={value}" for axis, value in address.cell.items())
     click.echo(f"{address.kind} {address.name}{': ' * bool(cell)}{cell}, on {address.device}, seed {address.seed}")
     click.echo(f"stored {row.created} by {'this' if row.code == entry.code else 'other'} code, in {row.seconds:.3g} s")
@@ -275,7 +213,7 @@ def replay(ctx: click.Context, key: str) -> None:
     else:
         again, _ = entry.measure(address.cell, address.device)
     rows = [(c, *(_short(values.get(c)) for values in (row.values, again))) for c in {**row.values, **again}]
-    _print_table(("", "stored", "measured now"), rows)
+    print_table(("", "stored", "measured now"), rows)
     same = row.values == again
     click.echo("identical." if same else "NOT identical.")
     ctx.exit(0 if same else 1)
@@ -302,25 +240,6 @@ def cifar10(folder: Path | None) -> None:
 
     for line in describe(folder):
         click.echo(line)
-
-
-def _print_table(headings: "Sequence[str]", rows: "Sequence[Sequence[str | Text]]") -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold", no_wrap=heading == "key")
-    for row in rows:
-        table.add_row(*row)
-    _console().print(table)
-
-
-def _console(*, stderr: bool = False) -> "Console":
-    from rich.console import Console
-
-    # a pipe has no width, and wrapping at 80 columns would break every row; brackets in statements are no markup
-    width = None if stderr or sys.stdout.isatty() else 200
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Finding claims and studies: every module of studies.claims and studies.sweeps enters its own when imported."""
+"""Finding what there is: the registries, and the modules of studies.claims and studies.sweeps that enter into them."""
 
 import importlib
 import pkgutil
 from functools import cache
+
+from toy_distributions.registry import Registry
 
 
 @cache
@@ -17,3 +19,20 @@ def discover() -> None:
                 importlib.import_module(module.name)
             except Exception as error:
                 raise ImportError(f"{module.name} cannot be imported; {type(error).__name__}: {error}") from error
+
+
+def registry(room: str) -> Registry:
+    """The full registry of "laws", "processes", "solvers", "claims" or "studies"."""
+    if room == "laws":
+        from toy_distributions import LAWS
+
+        return LAWS
+    if room in ("processes", "solvers"):
+        from theory import PROCESSES, SOLVERS
+
+        return PROCESSES if room == "processes" else SOLVERS
+    from studies.claim import CLAIMS
+    from studies.study import STUDIES
+
+    discover()
+    return CLAIMS if room == "claims" else STUDIES

@@ -24,7 +24,7 @@ Values = dict[str, Value]
 SCHEMA = 2
 """Raised when the columns change; a file with another number is moved aside."""
 
-COLUMNS = "key TEXT PRIMARY KEY, kind TEXT, address TEXT, result TEXT, code TEXT, seconds REAL, created TEXT, sha256 TEXT"
+COLUMNS = "key TEXT PRIMARY KEY, kind TEXT, address TEXT, result TEXT, code TEXT, seconds REAL, created TEXT, sha256"
 
 
 class StoreError(OSError):
@@ -92,7 +92,7 @@ def code_digest(module: str) -> str:
 
 @cache
 def common_code() -> str:
-    """sha256 over the sources of the two lower rooms and the data loader, and the versions of what they compute with."""
+    """sha256 over the sources of the two lower rooms and the data loader, and the versions of what they use."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for room in ("toy_distributions", "theory", "studies/cifar10"):
@@ -119,12 +119,29 @@ class Store:
         except OSError as error:
             raise StoreError(f"the store needs a folder it can write; {self.path.parent}: {error.strerror}.") from error
         self._connection: sqlite3.Connection | None = None
-        if self._ask("PRAGMA user_version") != [(SCHEMA,)]:
-            if self._ask("SELECT 1 FROM sqlite_master") and self._ask("PRAGMA user_version") != [(SCHEMA,)]:
-                self._set_aside("was made by another version of exactscore")
-            self._ask("PRAGMA journal_mode=WAL")
-            self._ask(f"CREATE TABLE IF NOT EXISTS results ({COLUMNS})")
-            self._ask(f"PRAGMA user_version={SCHEMA}")
+        try:
+            if self._ask("PRAGMA user_version") != [(SCHEMA,)]:
+                self._begin()
+        except StoreError:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        """Make the table, unless another process is first: table and version appear in one transaction."""
+        if self._ask("SELECT 1 FROM sqlite_master") and self._ask("PRAGMA user_version") != [(SCHEMA,)]:
+            self._set_aside("was made by another version of exactscore")
+        for attempts_left in reversed(range(200)):  # sqlite's own timeout does not cover this switch
+            try:
+                self._ask("PRAGMA journal_mode=WAL")
+                break
+            except StoreError as error:
+                if "locked" not in str(error) or not attempts_left:
+                    raise
+                time.sleep(0.05)
+        self._ask("BEGIN IMMEDIATE")
+        self._ask(f"CREATE TABLE IF NOT EXISTS results ({COLUMNS})")
+        self._ask(f"PRAGMA user_version={SCHEMA}")
+        self._ask("COMMIT")
 
     def _ask(self, sql: str, *values: Any) -> list[tuple]:
         """Run one statement, in a transaction of its own. A broken file is moved aside and the statement run anew."""
@@ -178,7 +195,9 @@ class Store:
     def find(self, beginning: str) -> Row:
         """The one row whose key begins so. Raises ValueError if none does, or several do."""
         if len(beginning) < 8 or not all(c in "0123456789abcdef" for c in beginning):
-            raise ValueError(f"a key is at least 8 hex digits, as the report and 'verify' show; got {beginning!r}.")
+            raise ValueError(
+                f"a key is at least 8 hex digits, as the report and the key column of a table show; got {beginning!r}."
+            )
         rows = self._ask("SELECT * FROM results WHERE key LIKE ? LIMIT 3", beginning + "%")
         if not rows:
             raise ValueError(f"no stored result has a key that begins with {beginning}; looked in {self.path}.")
@@ -213,7 +232,7 @@ class Store:
         try:
             if _checksum(entry) != sha256:
                 raise ValueError
-            key, _, address, result, code, seconds, created = entry
+            _key, _kind, address, result, code, seconds, created = entry
             return Row(Address.parse(address), json.loads(result), code, seconds, created)
         except (ValueError, TypeError, AttributeError, KeyError):
             self._say(f"the stored result {found[0]} is corrupt; it is measured again.")

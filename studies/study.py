@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,7 @@ class Study:
         chosen = {axis: list(values) for axis, values in self.axes.items()}
         for axis, wanted in (only or {}).items():
             if axis not in chosen:
-                raise ValueError(f"study {self.name} has no axis {axis!r}{_near(axis, chosen)} Its axes: {_all(chosen)}.")
+                raise ValueError(f"study {self.name} has no axis {axis!r}{_near(axis, chosen)} It has: {_all(chosen)}.")
             known = {str(value): value for value in chosen[axis]}
             for value in wanted:
                 if value not in known:
@@ -96,17 +96,20 @@ class Study:
             raise ValueError(f"study {self.name} has no cell with {dict(only or {})}; it leaves out that combination.")
         return cells
 
+    @cached_property
+    def takes_device(self) -> bool:
+        return "device" in inspect.signature(self.cell).parameters
+
     def address(self, cell: Mapping[str, Value], device: str = "cpu") -> Address:
         """Where a cell is stored. A cell that takes no device runs on the CPU whatever was asked for."""
-        takes = "device" in inspect.signature(self.cell).parameters
-        return Address("cell", self.name, self.version, cell, device.split(":")[0] if takes else "cpu")
+        return Address("cell", self.name, self.version, cell, device.split(":")[0] if self.takes_device else "cpu")
 
     def measure(self, cell: Mapping[str, Value], device: str = "cpu") -> tuple[Values, float]:
         """Compute one cell, from the seed its address gives. Returns its values and the seconds it took.
 
         Raises CellError for whatever goes wrong within.
         """
-        extra = {"device": device} if "device" in inspect.signature(self.cell).parameters else {}
+        extra = {"device": device} if self.takes_device else {}
         begun = time.perf_counter()
         try:
             with torch_threads(self.threads):
@@ -148,7 +151,7 @@ class Study:
         for _ in _tracked(spread(task, missing, jobs), len(missing), len(cells), self.name, progress):
             pass
         rows = [store.get(self.address(cell, device), code) for cell in cells]
-        found = [{**row.address.cell, **row.values, "key": row.address.key} for row in rows if row]
+        found = [{**c, **row.values, "key": row.address.key} for c, row in zip(cells, rows, strict=True) if row]
         if len(found) < len(cells):
             raise StoreError(f"the store {store.path} lost {len(cells) - len(found)} cells meanwhile; run it again.")
         if progress:
@@ -159,11 +162,11 @@ class Study:
     def _check_it_can_run(self, device: str) -> None:
         if reason := self.available():
             raise ValueError(f"study {self.name} cannot run here: {reason}")
-        if device != "cpu" and self.address({}, device).device != "cpu":
+        if device != "cpu" and self.takes_device:
             import torch
 
             if not torch.cuda.is_available():
-                raise ValueError(f"device {device!r} needs a CUDA device, and torch sees none; leave it out for the CPU.")
+                raise ValueError(f"device {device!r} needs a CUDA device, and torch sees none; use 'cpu'.")
 
 
 STUDIES: Registry[Study] = Registry("study", "studies")

@@ -2,9 +2,13 @@
 
 import copyreg
 import importlib
+import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -35,9 +39,25 @@ def spread(task: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[R]
         return
     from joblib import Parallel, delayed
 
-    yield from Parallel(n_jobs=min(jobs, len(items)), return_as="generator_unordered")(
-        delayed(task)(item) for item in items
-    )
+    pool = Parallel(n_jobs=min(jobs, len(items)), return_as="generator_unordered")
+    yield from pool(delayed(_work)(os.getpid(), task, item) for item in items)  # pyright: ignore[reportReturnType]
+
+
+def _work(parent: int, task: Callable[[T], R], item: T) -> R:
+    _leave_with(parent)
+    return task(item)
+
+
+@cache
+def _leave_with(parent: int) -> None:
+    """End this worker when its parent has: after kill -9 it would go on, in the way of the run that takes over."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def reduced(entry: Any, function: Callable) -> tuple:

@@ -16,6 +16,7 @@ Source: liu2022rectified, theorems 3.3 to 3.7; lee2023curvature, section 3.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -27,23 +28,24 @@ from theory.flows import time_panels
 from theory.process import NoiseProcess
 from toy_distributions.mixture import GaussianMixture
 
-Interpolation = Callable[[float, int], tuple[Tensor, Tensor]]
-"""(t, d) -> (P, P'), both (d, 2 d), with x_t = P (x_0, x_1): P = (I, 0) at t = 0 and (0, I) at t = 1; P' = dP/dt."""
+Interpolation = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""(t, d) -> (P, P') for times t (n,), both (n, d, 2 d), with x_t = P (x_0, x_1) and P' = dP/dt.
+
+P = (I, 0) at t = 0 and (0, I) at t = 1.
+"""
 
 
-def linear(t: float, d: int) -> tuple[Tensor, Tensor]:
+def linear(t: Tensor, d: int) -> tuple[Tensor, Tensor]:
     """x_t = (1 - t) x_0 + t x_1."""
-    eye = torch.eye(d, dtype=torch.float64)
-    return torch.cat([(1 - t) * eye, t * eye], 1), torch.cat([-eye, eye], 1)
+    return _scalar(1 - t, t, d), _scalar(torch.full_like(t, -1.0), torch.ones_like(t), d)
 
 
 def of_process(process: NoiseProcess) -> Interpolation:
     """x_t = alpha_t x_0 + sigma_t x_1, for a process with alpha = 1, sigma = 0 at t = 0 and reversed at t = 1."""
 
-    def at(t: float, d: int) -> tuple[Tensor, Tensor]:
-        level, eye = process.level(t), torch.eye(d, dtype=torch.float64)
-        state = torch.cat([level.alpha * eye, level.sigma * eye], 1)
-        return state, torch.cat([level.alpha_dot * eye, level.sigma_dot * eye], 1)
+    def at(t: Tensor, d: int) -> tuple[Tensor, Tensor]:
+        alpha, sigma, alpha_dot, sigma_dot = (torch.as_tensor(entry) for entry in process.level(t)[1:])
+        return _scalar(alpha, sigma, d), _scalar(alpha_dot, sigma_dot, d)
 
     return at
 
@@ -51,13 +53,21 @@ def of_process(process: NoiseProcess) -> Interpolation:
 def turning(angle: float) -> Interpolation:
     """x_t = (1 - t) R(t angle) x_0 + t R((t - 1) angle) x_1 in the plane: linear in a frame that turns by ``angle``."""
 
-    def at(t: float, d: int) -> tuple[Tensor, Tensor]:
-        first, second = rotation(t * angle), rotation((t - 1) * angle)
+    def at(t: Tensor, d: int) -> tuple[Tensor, Tensor]:
+        state, speed = linear(t, d)
+        turn = torch.stack([rotation(angle * s) for s in t.tolist()])
+        # the second half of the frame is turned back, so that it arrives upright
+        frame = torch.block_diag(torch.eye(d, dtype=t.dtype), rotation(-angle))
         spin = angle * rotation(0.5 * math.pi)  # dR(s angle)/ds = spin R
-        state = torch.cat([(1 - t) * first, t * second], 1)
-        return state, spin @ state + torch.cat([-first, second], 1)
+        return turn @ state @ frame, turn @ (spin @ state + speed) @ frame
 
     return at
+
+
+def _scalar(a: Tensor, b: Tensor, d: int) -> Tensor:
+    """(a I, b I) for numbers a, b (n,)."""
+    eye = torch.eye(d, dtype=a.dtype)
+    return torch.cat([a[:, None, None] * eye, b[:, None, None] * eye], -1)
 
 
 def rotation(angle: float) -> Tensor:
@@ -75,10 +85,11 @@ class GaussianCoupling:
         v(x, t) = P' m + K Sigma^{-1} (x - P m),    Sigma = P J P^T = Cov x_t,    K = P' J P^T = Cov(dx_t/dt, x_t).
 
     The flow map solves M' = K Sigma^{-1} M from t = 1 to t = 0 by Gauss collocation, of order 16 at the ends of panels
-    that narrow towards both ends of time; every Estimate carries the change that halving all panels makes.
+    that narrow towards both ends of time, cut until M carries Cov x_1 into Cov x_t to 1e-9 at every node, as theorem
+    3.3 of liu2022rectified says it must. Every Estimate carries the change that halving all panels once more makes.
 
     mean (2 d,), cov (2 d, 2 d): of (x_0, x_1). Raises ValueError if cov is not positive semi-definite, or if Cov x_t is
-    singular on the way: there the flow is not well posed and the coupling not rectifiable.
+    singular on the way or very nearly so: there the flow is not well posed and the coupling not rectifiable.
     """
 
     mean: Tensor
@@ -136,45 +147,50 @@ class GaussianCoupling:
 
     def law(self, t: float) -> GaussianMixture:
         """The law of x_t."""
-        state, _ = self.interpolation(t, self.dim)
+        (state,), _ = self.interpolation(_times(t), self.dim)
         return GaussianMixture.gaussian(state @ self.mean, _symmetric(state @ self.cov @ state.T))
+
+    @property
+    def _step(self) -> Tensor:
+        """x_1 - x_0 as a matrix on (x_0, x_1)."""
+        eye = torch.eye(self.dim, dtype=torch.float64)
+        return torch.cat([-eye, eye], 1)
 
     def difference(self) -> GaussianMixture:
         """The law of x_1 - x_0. Smaller covariance, same mean: every convex cost is smaller."""
-        _, speed = linear(0.0, self.dim)
-        values, basis = torch.linalg.eigh(_symmetric(speed @ self.cov @ speed.T))
+        values, basis = torch.linalg.eigh(_symmetric(self._step @ self.cov @ self._step.T))
         # a variance that should be 0 may come out negative by rounding
-        return GaussianMixture.gaussian(speed @ self.mean, _symmetric((basis * values.clamp_min(0)) @ basis.T))
+        cov = _symmetric((basis * values.clamp_min(0)) @ basis.T)
+        return GaussianMixture.gaussian(self._step @ self.mean, cov)
 
     @property
     def cost(self) -> float:
         """E |x_1 - x_0|^2."""
-        _, speed = linear(0.0, self.dim)
-        return (torch.trace(speed @ self.cov @ speed.T) + ((speed @ self.mean) ** 2).sum()).item()
+        return (torch.trace(self._step @ self.cov @ self._step.T) + ((self._step @ self.mean) ** 2).sum()).item()
 
     def velocity(self, x: Tensor, t: float) -> Tensor:
         """v(x, t) for x (..., d)."""
-        state, speed = self.interpolation(t, self.dim)
-        return speed @ self.mean + (x - state @ self.mean) @ self._gain(t).T
+        (state,), (speed,) = self.interpolation(_times(t), self.dim)
+        return speed @ self.mean + (x - state @ self.mean) @ self._gains(_times(t))[0].T
 
-    def flow(self, *, parts: int = 2) -> "AffineFlow":
-        """The flow from t = 1 to t = 0. parts: into how many each panel in time is cut."""
-        rule = time_panels(parts, order=ORDER)
-        nodes = rule.nodes[1:-1].reshape(-1, ORDER)
-        weights = rule.weights[1:-1].reshape(-1, ORDER)
+    def flow(self, *, parts: int | None = None) -> "AffineFlow":
+        """The flow from t = 1 to t = 0. parts: into how many each panel is cut; by default as many as are needed."""
+        rule = time_panels(self._parts if parts is None else parts, order=ORDER)
+        times, weights = rule.nodes[1:-1], rule.weights[1:-1].reshape(-1, ORDER)
         d, eye = self.dim, torch.eye(self.dim, dtype=torch.float64)
-        maps, slopes = [], []
-        now = eye
-        for times, weight in zip(nodes.tolist(), weights, strict=True):
-            # dM/dt = G M at the nodes of the panel, for M a polynomial of degree ORDER: one linear system
-            gains = torch.stack([self._gain(t) for t in times])
-            blocks = weight.sum() * _COLLOCATION[:, :, None, None] * gains
-            system = torch.eye(ORDER * d, dtype=torch.float64) - blocks.transpose(1, 2).reshape(ORDER * d, ORDER * d)
-            inside = torch.linalg.solve(system, now.repeat(ORDER, 1)).reshape(ORDER, d, d)
-            maps.append(inside)
-            slopes.append(gains @ inside)
-            now = now + torch.tensordot(weight, slopes[-1], 1)
-        return AffineFlow(rule.nodes[1:-1], rule.weights[1:-1], torch.cat(maps), torch.cat(slopes), now)
+        gains = self._gains(times).reshape(-1, ORDER, d, d)
+        # dM/dt = G M at the nodes of a panel, for M a polynomial of degree ORDER there that starts at I
+        width = weights.sum(1)[:, None, None, None, None]
+        blocks = (width * _COLLOCATION[:, :, None, None] * gains[:, None]).transpose(2, 3)
+        system = torch.eye(ORDER * d, dtype=torch.float64) - blocks.reshape(-1, ORDER * d, ORDER * d)
+        inside = torch.linalg.solve(system, eye.repeat(ORDER, 1)).reshape(-1, ORDER, d, d)
+        across = eye + torch.einsum("po,poij->pij", weights, gains @ inside)
+        starts = [eye]
+        for panel in across:
+            starts.append(panel @ starts[-1])
+        maps = inside @ torch.stack(starts[:-1])[:, None]
+        flat = maps.reshape(-1, d, d)
+        return AffineFlow(times, rule.weights[1:-1], flat, gains.reshape(-1, d, d) @ flat, starts[-1])
 
     def rectified(self) -> Self:
         """The coupling (z_0, z_1) that the flow makes, to be interpolated linearly."""
@@ -189,44 +205,64 @@ class GaussianCoupling:
         def value(parts: int) -> float:
             flow = self.flow(parts=parts)
             miss = torch.eye(d, dtype=torch.float64) - flow.end - flow.slopes
-            speeds = torch.stack([self.interpolation(t, d)[1] for t in flow.times.tolist()])
-            drift = (self.mean[d:] - self.mean[:d]) - speeds @ self.mean
+            _, speeds = self.interpolation(flow.times, d)
+            drift = (self._step - speeds) @ self.mean
             density = torch.einsum("tij,jk,tik->t", miss, self.cov[d:, d:], miss) + (drift**2).sum(-1)
             return -(flow.weights @ density).item()  # the weights run from 1 down to 0
 
-        return _refined(value)
+        return self._refined(value)
 
     def intersection(self) -> Estimate:
-        """V = int E |dx_t/dt - v(x_t, t)|^2 dt, where dx_t/dt = x_1 - x_0 for the linear interpolation."""
+        """V = int E |dx_t/dt - v(x_t, t)|^2 dt = int tr Cov(dx_t/dt | x_t) dt, dx_t/dt = x_1 - x_0 if linear."""
 
         def value(parts: int) -> float:
             rule = time_panels(parts, order=ORDER)
-            variances = torch.stack([self._conditional_variance(t) for t in rule.nodes[1:-1].tolist()])
-            return -(rule.weights[1:-1] @ variances).item()
+            times = rule.nodes[1:-1]  # at the ends of a degenerate coupling Cov x_t may be singular
+            sigma, cross = self._moments(times)
+            _, speeds = self.interpolation(times, self.dim)
+            covs = speeds @ self.cov @ speeds.mT - cross @ torch.linalg.solve(sigma, cross.mT)
+            return -(rule.weights[1:-1] @ covs.diagonal(dim1=1, dim2=2).sum(-1)).item()
 
-        return _refined(value)
+        return self._refined(value)
 
-    def _conditional_variance(self, t: float) -> Tensor:
-        """E |dx_t/dt - v(x_t, t)|^2 = tr Cov(dx_t/dt | x_t)."""
-        _, speed = self.interpolation(t, self.dim)
-        sigma, cross = self._moments(t)
-        return torch.trace(speed @ self.cov @ speed.T - cross @ torch.linalg.solve(sigma, cross.T))
+    @cached_property
+    def _parts(self) -> int:
+        d = self.dim
+        for parts in (1, 2, 4, 8, 16, 32, 64):
+            flow = self.flow(parts=parts)
+            miss = flow.maps @ self.cov[d:, d:] @ flow.maps.mT - self._moments(flow.times)[0]
+            if miss.norm(dim=(1, 2)).max() <= 1e-9 * self.cov.norm():
+                return parts
+        raise ValueError(
+            "Cov x_t must stay away from singular for a well-posed flow, and 768 panels in time do not resolve this "
+            "one; avoid couplings close to x_1 = -x_0."
+        )
 
-    def _moments(self, t: float) -> tuple[Tensor, Tensor]:
-        """Sigma = Cov x_t and K = Cov(dx_t/dt, x_t)."""
-        state, speed = self.interpolation(t, self.dim)
-        half = self.cov @ state.T
-        return state @ half, speed @ half
+    def _refined(self, value: Callable[[int], float]) -> Estimate:
+        """value with twice the panels needed; its error is the change, and at least the rounding of all the nodes."""
+        coarse, fine = value(self._parts), value(2 * self._parts)
+        return Estimate(fine, abs(fine - coarse) + 1e-14 * (1 + abs(fine)), "quadrature")
 
-    def _gain(self, t: float) -> Tensor:
-        sigma, cross = self._moments(t)
-        gain, failed = torch.linalg.solve_ex(sigma, cross.T)
-        if failed:
+    def _moments(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Sigma = Cov x_t and K = Cov(dx_t/dt, x_t), each (n, d, d)."""
+        states, speeds = self.interpolation(times, self.dim)
+        half = self.cov @ states.mT
+        return states @ half, speeds @ half
+
+    def _gains(self, times: Tensor) -> Tensor:
+        """K Sigma^{-1}, (n, d, d)."""
+        sigma, cross = self._moments(times)
+        gains, failed = torch.linalg.solve_ex(sigma, cross.mT)
+        if bool(failed.any()):
             raise ValueError(
-                f"Cov x_t must be invertible for a well-posed flow; it is singular at t={t:.6g}. "
+                f"Cov x_t must be invertible for a well-posed flow; it is singular at t={times[failed > 0][0]:.6g}. "
                 "Give both ends full covariances, and avoid x_1 = -x_0."
             )
-        return gain.T
+        return gains.mT
+
+
+def _times(t: float) -> Tensor:
+    return torch.tensor([t], dtype=torch.float64)
 
 
 class AffineFlow(NamedTuple):
@@ -264,9 +300,3 @@ def _power(cov: Tensor, exponent: float) -> Tensor:
 
 def _symmetric(matrix: Tensor) -> Tensor:
     return 0.5 * (matrix + matrix.T)
-
-
-def _refined(value: Callable[[int], float]) -> Estimate:
-    """value(2); its error is the change from value(1), and at least the rounding of a few hundred nodes."""
-    coarse, fine = value(1), value(2)
-    return Estimate(fine, abs(fine - coarse) + 1e-14 * (1 + abs(fine)), "quadrature")

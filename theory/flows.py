@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -285,6 +286,7 @@ def _direction(lam: float) -> tuple[float, float]:
     return 1 / math.sqrt(1 + math.exp(-2 * lam)), 1 / math.sqrt(1 + math.exp(2 * lam))
 
 
+@lru_cache(maxsize=8)  # laws are immutable, and several numbers are read off the same lines
 def line_flow(law: Distribution, *, parts: int = 1, n: int = 301) -> tuple[Points, FlowLines]:
     """All flow lines of a 1-D law, from noise at lambda = -16 to data at 16, at n ranks with their weights.
 

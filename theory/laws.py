@@ -174,8 +174,32 @@ class Transported:
         x = self.quantile(torch.special.ndtr(z).clamp(1e-300, 1 - 1e-16))
         return (weight * f(x)).sum() / weight.sum()
 
+    def pulled(self, law) -> "Pulled":
+        """The law of map^-1(x), x ~ law: KL and TV between law and this one are those between it and the base."""
+        return Pulled(law, self)
+
     def __repr__(self) -> str:
         return f"Transported({self.base!r})"
+
+
+class Pulled:
+    """A 1-D law seen through the inverse of a transport; its density law(map(y)) slope(y) needs no inversion."""
+
+    dim = 1
+    singular = False
+
+    def __init__(self, law, through: Transported):
+        self._law, self._through = law, through
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        y = y[..., 0]
+        return self._law.log_prob(self._through._run(y).unsqueeze(-1)) + self._through._slope(y).log()
+
+    def quantile(self, u: Tensor) -> Tensor:
+        return self._through._preimage(self._law.quantile(u))
+
+    def cdf(self, y: Tensor) -> Tensor:
+        return self._law.cdf(self._through._run(y))
 
 
 def law_of(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from theory.covariance import posterior_variance
@@ -50,7 +49,7 @@ class MonotoneCoupling:
         v(x, t) = Phi^{-1}(F(y)) - y    where    (1 - t) y + t Phi^{-1}(F(y)) = x,
 
     found by Newton's method inside a shrinking bracket. Upper ranks F(y) carry about 1e-16 / (1 - F) relative error.
-    Source: liu2022rectified, theorem 3.10 (lemma D.10 in the appendix).
+    Source: liu2022rectified, theorem 3.10.
     """
 
     law: Distribution
@@ -123,13 +122,6 @@ class EmpiricalCoupling:
     def cost(self) -> float:
         """E |x_1 - x_0|^2."""
         return (self.difference**2).sum(-1).mean().item()
-
-    @property
-    def optimal_cost(self) -> float:
-        """W2^2 between the bare ends {x_0} and {x_1}: the least cost of any pairing of these points."""
-        costs = torch.cdist(self.x_0, self.x_1, compute_mode="donot_use_mm_for_euclid_dist") ** 2
-        first, second = linear_sum_assignment(costs.numpy())
-        return costs[first, second].mean().item()
 
     def centres(self, t: float) -> Tensor:
         """x_t^i, (n, d): the law of x_t is the mixture of N(x_t^i, blur^2 I) with equal weights."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from decimal import Decimal, localcontext
 from functools import cache
 from typing import NamedTuple, Self
 
@@ -163,9 +164,9 @@ class _Side(NamedTuple):
     """One side [a, b] of the box seen from x: the law of u with density n(u) = exp(-(x - alpha u)^2 / (2 S))."""
 
     out: Tensor
-    """Distance of x from alpha [a, b] in units of sqrt(S)."""
+    """Distance of x from alpha times the point that was looked from, in units of sqrt(S)."""
     average: Tensor
-    """Average of n over [a, b], divided by its largest value e^{-out^2/2}."""
+    """Average of n over [a, b], divided by e^{-out^2/2}."""
     pull: Tensor
     """(alpha E u - x) / (alpha c - x) for the centre c of the side: how far from x to the centre the mean lies."""
     mean: Tensor
@@ -173,38 +174,63 @@ class _Side(NamedTuple):
 
 
 def _side(x: Tensor, low: Tensor, high: Tensor, alpha: Scalar, spread: Scalar) -> _Side:
-    """The moments of u for x (n, dim), low and high (dim,), and alpha and spread numbers or (n, 1)."""
+    """The moments of u for x (n, dim), low and high (dim,), and alpha and spread numbers or (n, 1).
+
+    Everything is measured from the point of the side nearest to x / alpha or, where the whole side lies within one
+    standard deviation, from its centre.
+    """
     alpha, spread = (torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in (alpha, spread))
-    root, tiny = spread.sqrt(), torch.finfo(x.dtype).tiny
+    root, width, centre = spread.sqrt(), high - low, (low + high) / 2
     below, above = x < alpha * low, x > alpha * high
+    within = ~(below | above)
+    wide = within & (alpha * width < root)
     top = torch.where(below, low, torch.where(above, high, x / alpha.where(alpha > 0, 1.0)))
-    top = torch.minimum(torch.maximum(top, low), high)  # where n is largest
-    out = (torch.where(below, alpha * low - x, 0.0) + torch.where(above, x - alpha * high, 0.0)) / root
+    top = torch.where(wide, centre, torch.minimum(torch.maximum(top, low), high))
+    out = torch.where(within & ~wide, 0.0, (alpha * top - x) / root)
     # the part [top + left, top + right] of the side where n is above e^-DEPTH of its largest value
-    reach = 2 * DEPTH / (out + (out**2 + 2 * DEPTH).sqrt()) * (root / alpha.clamp_min(tiny))
+    reach = 2 * DEPTH / (out.abs() + (out**2 + 2 * DEPTH).sqrt())
+    reach = torch.where(wide, width, reach * (root / alpha.clamp_min(torch.finfo(x.dtype).tiny)))
     left, right = torch.maximum(low - top, -reach), torch.minimum(high - top, reach)
     node, weight = (part.to(x) for part in _rule())
     length = right - left
     step = left.unsqueeze(-1) + length.unsqueeze(-1) * node
-    z = step.abs() * (alpha / root).unsqueeze(-1)
+    z = step * (alpha / root).unsqueeze(-1)
     bell = torch.exp(-z * (out.unsqueeze(-1) + z / 2)) * weight
     mass = bell.sum(-1)
-    within = (bell * step).sum(-1) / mass
-    variance = (bell * (step - within.unsqueeze(-1)) ** 2).sum(-1) / mass
-    width = high - low
+    shift = (bell * step).sum(-1) / mass
+    variance = (bell * (step - shift.unsqueeze(-1)) ** 2).sum(-1) / mass
     average = torch.where(width > 0, length / width.where(width > 0, 1.0), 1.0) * mass
-    # (n(a) - n(b)) / (average (b - a)) = (alpha c - x) pull / S
-    inwards = torch.minimum(x - alpha * low, alpha * high - x).clamp_min(0) / root
-    tilt = (alpha * width / root) * ((alpha * (low + high) / 2 - x).abs() / root)
+    # (n(a) - n(b)) / (average (b - a)) = (alpha c - x) pull / S, from the larger of the two
+    inwards = torch.minimum(x - alpha * low, alpha * high - x) / root
+    edge = torch.where(within, torch.exp((out - inwards) * (out + inwards) / 2), 1.0)
+    tilt = (alpha * width / root) * ((alpha * centre - x).abs() / root)
     safe = tilt.where(tilt > 1e-9, 1.0)
-    pull = torch.exp(-(inwards**2) / 2) / average * torch.where(tilt > 1e-9, -torch.expm1(-safe) / safe, 1 - tilt / 2)
-    inside = ~(below | above) & (alpha > 0)
-    mean = torch.where(inside, top + pull * ((low + high) / 2 - top), top + within)
+    pull = edge / average * torch.where(tilt > 1e-9, -torch.expm1(-safe) / safe, 1 - tilt / 2)
+    mean = torch.where(within & ~wide, top + pull * (centre - top), top + shift)
     return _Side(out, average, pull, mean, variance)
 
 
 @cache
 def _rule() -> tuple[Tensor, Tensor]:
-    """Gauss-Legendre nodes and weights on [0, 1]."""
-    node, weight = np.polynomial.legendre.leggauss(NODES)
-    return torch.from_numpy(0.5 * (node + 1)), torch.from_numpy(0.5 * weight)
+    """Gauss-Legendre nodes and weights on [0, 1], correctly rounded: numpy's have 11 digits at the ends.
+
+    Newton's method on P_n from numpy's nodes; P_n' = n (x P_n - P_{n-1}) / (x^2 - 1), w = 2 / ((1 - x^2) P_n'^2).
+    """
+
+    def legendre(x: Decimal) -> tuple[Decimal, Decimal]:
+        before, here = Decimal(1), x
+        for k in range(2, NODES + 1):
+            before, here = here, ((2 * k - 1) * x * here - (k - 1) * before) / k
+        return here, NODES * (x * here - before) / (x * x - 1)
+
+    nodes, weights = [], []
+    with localcontext() as context:
+        context.prec = 40
+        for start in np.polynomial.legendre.leggauss(NODES)[0].tolist():
+            x = Decimal(start)
+            for _ in range(2):
+                value, slope = legendre(x)
+                x -= value / slope
+            nodes.append(float((1 + x) / 2))
+            weights.append(float(1 / ((1 - x * x) * legendre(x)[1] ** 2)))
+    return torch.tensor(nodes, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64)

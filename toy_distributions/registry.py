@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Registry(Generic[T]):
@@ -22,13 +23,13 @@ class Registry(Generic[T]):
         self.plural = plural or kind + "s"
         self._entries: dict[str, T] = {}
 
-    def add(self, name: str) -> Callable[[T], T]:
+    def add(self, name: str) -> Callable[[U], U]:
         """Decorator that enters the decorated thing under ``name``. Raises ValueError if the name is taken."""
 
-        def enter(thing: T) -> T:
+        def enter(thing: U) -> U:
             if name in self._entries:
                 raise ValueError(f"each {self.kind} needs a name of its own; {name!r} is taken already.")
-            self._entries[name] = thing
+            self._entries[name] = thing  # pyright: ignore[reportArgumentType]
             return thing
 
         return enter

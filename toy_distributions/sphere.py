@@ -104,14 +104,13 @@ class Sphere(Distribution):
         y, spread = x - alpha * self.centre, (alpha * self.blur) ** 2 + sigma**2
         far = y.norm(dim=-1, keepdim=True)
         q, v = bessel.direction(self.dim, alpha * self.radius * far / spread)
-        along = y / far.where(far > 0, 1.0)
-        outer = along.unsqueeze(-1) * along.unsqueeze(-2)
-        eye = torch.eye(self.dim, dtype=x.dtype, device=x.device)
-        of_u = (
-            q.unsqueeze(-1) * (eye - outer) + v.unsqueeze(-1) * outer
-        )  # at y = 0 the outer product is zero, and q = v
         narrowed, blurred = sigma**2 * self.radius / spread, self.blur**2 * sigma**2 / spread
-        return shapes.column(narrowed) ** 2 * of_u + shapes.column(blurred) * eye
+        flat, steep = narrowed**2 * q + blurred, narrowed**2 * v + blurred
+        if self.dim == 1:
+            return steep.unsqueeze(-1)
+        along = y / far.where(far > 0, 1.0)
+        out = ((steep - flat) * along).unsqueeze(-1) * along.unsqueeze(-2)  # at y = 0 it is zero, and q = v
+        return out + torch.diag_embed(flat.expand(y.shape))
 
     def __repr__(self) -> str:
         name = {1: "two points", 2: "circle"}.get(self.dim, "sphere")

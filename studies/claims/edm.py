@@ -170,7 +170,7 @@ def churn_clipped(gamma: str = "sqrt(2) - 1") -> Estimate:
     "edm.preconditioning.unit_variance",
     statement="For data of variance sigma_data^2 the network's input c_in x and target (y - c_skip x)/c_out have unit "
     "variance at every noise level, whatever the law (a mixture): largest difference from 1.",
-    source="karras2022edm, appendix B.6, eq. 114-131",
+    source="karras2022edm, appendix B.6",
     accepted=near(0.0, 1e-13),  # 20 operations; where 1 - c_skip cancels, its share of the variance is as small
     control={"sigma_data": 1.0},
 )
@@ -189,7 +189,7 @@ def unit_variance(sigma_data: float | None = None) -> Estimate:
     "edm.preconditioning.skip_minimises_output",
     statement="c_skip = sigma_data^2 / (k^2 + sigma_data^2) minimises the variance of y - c_skip x, the network's "
     "share: largest distance to the minimiser found on a mixture.",
-    source="karras2022edm, appendix B.6, eq. 132-138",
+    source="karras2022edm, appendix B.6",
     accepted=near(0.0, 1e-13),  # 50 operations without cancellation
     control={"sigma_data": 1.0},
 )

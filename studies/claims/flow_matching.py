@@ -184,7 +184,7 @@ def _swirled(swirl: float, around: str) -> tuple[GaussianCoupling, Tensor, Tenso
         score = -torch.linalg.inv(coupling.law(t).cov) if around == "score" else torch.eye(2, dtype=torch.float64)
         return (gain + swirl * quarter @ score) @ matrix
 
-    end = integrate(slope, torch.eye(2, dtype=torch.float64), time_panels(1, order=4).nodes).states[-1]
+    end = integrate(slope, torch.eye(2, dtype=torch.float64), time_panels(1, halvings=3, order=4).nodes).states[-1]
     return coupling, coupling.flow().end, end
 
 

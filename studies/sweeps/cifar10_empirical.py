@@ -69,7 +69,9 @@ def cifar10_empirical(law: str, solver: str, steps: int, *, seed: int) -> dict[s
     nearest: the share of end points whose closest training image is that of the exact flow's end.
     """
     made = SOLVERS[solver]()
-    grid = uniform_lambda(PROCESS, steps, start=-torch.tensor(K_START).log().item(), end=-torch.tensor(K_END).log().item())
+    grid = uniform_lambda(
+        PROCESS, steps, start=-torch.tensor(K_START).log().item(), end=-torch.tensor(K_END).log().item()
+    )
     model = Exact(_law(law), PROCESS)
     run = solve(made, model, _start(), grid, keep=False)
     exact = _reference(law)

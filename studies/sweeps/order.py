@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from studies.study import study
 from theory import PROCESSES, SOLVERS, VE, law_of, uniform_lambda
 from theory.convergence import LAM_END, LAM_START, PathReference, path_error, path_reference, strong_error
-from theory.divergences import w2
+from theory.divergences import w1
 from theory.slope import observed_order
 from toy_distributions import LAWS
 
@@ -50,7 +50,7 @@ def _measurable(cell) -> bool:
     where=_measurable,
 )
 def order(solver: str, process: str, law: str, steps: int, *, seed: int) -> dict[str, float | str]:
-    """Deterministic solvers: RMS over 16 trajectories against the exact flow. Stochastic ones: W2 of the exact output
+    """Deterministic solvers: RMS over 16 trajectories against the exact flow. Stochastic ones: W1 of the exact output
     law to the exact law in 1-D; in the plane the RMS distance along common Brownian paths (Monte Carlo)."""
     made, data, at = SOLVERS[solver](), LAWS[law](), PROCESSES[process]()
     facts = made.facts
@@ -62,7 +62,7 @@ def order(solver: str, process: str, law: str, steps: int, *, seed: int) -> dict
     elif data.dim == 1:
         grid = uniform_lambda(at, steps, start=LAM_START, end=LAM_END)
         last = grid.levels[-1]
-        distance = w2(data.noised(float(last.alpha), float(last.sigma)), law_of(made, data, at, grid))
+        distance = w1(data.noised(float(last.alpha), float(last.sigma)), law_of(made, data, at, grid))
         error, half_width = distance.value / float(last.alpha), distance.error / float(last.alpha)
         measure, declared = "law", facts.weak_order
     else:
@@ -106,7 +106,7 @@ def orders(table: "DataFrame") -> "DataFrame":
 
 @order.figure(
     "error_against_h",
-    caption="Solid: distance to the exact probability-flow trajectory. Dashed (stochastic solvers): in 1-D the W2 "
+    caption="Solid: distance to the exact probability-flow trajectory. Dashed (stochastic solvers): in 1-D the W1 "
     "distance of the exact output law, in the plane the distance along common Brownian paths.",
 )
 def error_against_h(table: "DataFrame") -> "Figure":

@@ -10,6 +10,7 @@ import torch
 from studies.store import Values
 from studies.study import study
 from theory.coupling import GaussianCoupling, rotation
+from theory.divergences import w2
 from theory.estimate import Estimate
 from theory.flows import Points, even_panels, follow, line_flow
 from theory.process import LinearPath
@@ -101,7 +102,8 @@ def _cloud_row(law: str, reflows: int) -> Values:
     flow = _rectified(law, reflows)
     points = Points(coupling.x_1)
     cost = points.expect((coupling.difference**2).sum(-1))
-    row = _row(cost, coupling.optimal_cost, flow.straightness, flow.intersection, f"monte carlo n={PAIRS}")
+    optimal = w2(coupling.x_0, coupling.x_1).value ** 2  # of the bare points: the best pairing of this very cloud
+    row = _row(cost, optimal, flow.straightness, flow.intersection, f"monte carlo n={PAIRS}")
     keep = torch.linspace(0, len(flow.paths) - 1, TIMES).round().long()
     paths = flow.paths[keep, :DRAWN].transpose(0, 1)
     drawn = [[[round(coordinate, 3) for coordinate in point] for point in path] for path in paths.tolist()]

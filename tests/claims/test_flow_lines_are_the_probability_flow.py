@@ -70,7 +70,7 @@ def test_straightness_turning_and_energy_of_known_curves():
 def test_flow_lines_end_where_the_reference_flow_ends(name):
     law = LAWS[name]()
     first, last = CIRCLE.level_at(-3.0), CIRCLE.level_at(3.0)
-    z = law.noised(first.alpha, first.sigma).sample(4, generator=torch.Generator().manual_seed(0))
+    z = law.noised(first.alpha, first.sigma).sample(2, generator=torch.Generator().manual_seed(0))
     lines = flow_lines(law, z, even_panels(-3.0, 3.0, 16))
     expected = ode_flow(law, z, first, last, rtol=1e-12)
     assert (lines.z[-1] - expected).abs().max() < 1e-8
@@ -123,7 +123,7 @@ def test_line_flow_ends_at_the_quantiles():
 
 
 def test_jacobians_are_finite_differences_of_the_map():
-    law, rule = LAWS["mixture_2d"](), lambda_panels(order=6)
+    law, rule = LAWS["mixture_2d"](), lambda_panels(order=3)
     z = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     end, jacobians = flow_jacobians(law, z, rule)
     assert torch.equal(end, flow_lines(law, z, rule).z[-1]) or torch.allclose(end, flow_lines(law, z, rule).z[-1])

@@ -143,6 +143,8 @@ def test_what_is_no_coupling_is_refused():
         GaussianCoupling.independent(
             GaussianMixture([0.5, 0.5], [[0.0], [1.0]], [1.0, 1.0]), GaussianMixture.gaussian(0.0, 1.0)
         )
+    with pytest.raises(ValueError, match="stay away from singular"):
+        GaussianCoupling.of_line(1.0, correlation=-1.0).straightness()  # all lines meet at t = 1/2
     zero = torch.zeros(4, 4, dtype=torch.float64)
     zero[2:, 2:] = torch.tensor([[1.0, 0.0], [0.0, 0.0]])  # nothing varies along the second axis
     with pytest.raises(ValueError, match="well-posed"):

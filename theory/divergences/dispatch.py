@@ -24,7 +24,9 @@ def kl(p: Law, q: Law) -> Estimate:
         return closed_form.gaussian_kl(p, q)
     if _is_line(p) and _is_line(q):
         return quadrature.line_kl(p, q)
-    raise ValueError(f"kl needs two Gaussians or two 1-D laws; got {_name(p)} and {_name(q)}. Try w2 or mmd on samples.")
+    raise ValueError(
+        f"kl needs two Gaussians or two 1-D laws; got {_name(p)} and {_name(q)}. Try w2 or mmd on samples."
+    )
 
 
 def tv(p: Law, q: Law) -> Estimate:
