@@ -130,6 +130,7 @@ class Store:
         """Make the table, unless another process is first: table and version appear in one transaction."""
         if self._ask("SELECT 1 FROM sqlite_master") and self._ask("PRAGMA user_version") != [(SCHEMA,)]:
             self._set_aside("was made by another version of exactscore")
+            return
         for attempts_left in reversed(range(200)):  # sqlite's own timeout does not cover this switch
             try:
                 self._ask("PRAGMA journal_mode=WAL")
@@ -166,6 +167,8 @@ class Store:
 
     def _set_aside(self, why: str) -> None:
         self.close()
+        if self._is_sound():
+            return  # another process that saw the same trouble has begun a new file already
         aside = next(p for n in range(1, 10**6) if not (p := Path(f"{self.path}.broken-{n}")).exists())
         try:
             for suffix in ("", "-wal", "-shm"):  # a log left behind would be replayed into the new file
@@ -174,6 +177,18 @@ class Store:
         except OSError as error:
             raise StoreError(f"the store {self.path} {why} and cannot be moved aside; {error.strerror}.") from error
         self._say(f"the store {self.path} {why}; it is now {aside.name}, and a new one is begun.")
+        self._begin()
+
+    def _is_sound(self) -> bool:
+        try:
+            connection = self._connected()
+            return connection.execute("PRAGMA user_version").fetchall() == [(SCHEMA,)] and (
+                connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            )
+        except sqlite3.DatabaseError:
+            return False
+        finally:
+            self.close()
 
     def _failure(self, error: sqlite3.Error) -> StoreError:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:

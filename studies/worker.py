@@ -3,12 +3,12 @@
 import copyreg
 import importlib
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -39,18 +39,18 @@ def spread(task: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[R]
         return
     from joblib import Parallel, delayed
 
-    pool = Parallel(n_jobs=min(jobs, len(items)), return_as="generator_unordered")
-    yield from pool(delayed(_work)(os.getpid(), task, item) for item in items)  # pyright: ignore[reportReturnType]
+    jobs = min(jobs, len(items))
+    pool = Parallel(n_jobs=jobs, return_as="generator_unordered", initializer=_leave_with, initargs=(os.getpid(),))
+    yield from pool(delayed(task)(item) for item in items)  # pyright: ignore[reportReturnType]
 
 
-def _work(parent: int, task: Callable[[T], R], item: T) -> R:
-    _leave_with(parent)
-    return task(item)
-
-
-@cache
 def _leave_with(parent: int) -> None:
-    """End this worker when its parent has: after kill -9 it would go on, in the way of the run that takes over."""
+    """End this worker when its parent has ended, not before it and not later.
+
+    After kill -9 it would go on, in the way of the run that takes over; at Ctrl-C, which a terminal sends to all, it
+    would print a traceback.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -76,6 +76,13 @@ def rotation(angle: float) -> Tensor:
     return torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
 
 
+def ellipse(first: float, second: float, angle: float) -> GaussianMixture:
+    """N(0, C) in the plane: variances ``first`` and ``second`` along axes turned by ``angle``."""
+    turn = rotation(angle)
+    cov = turn @ torch.diag(torch.tensor([first, second], dtype=torch.float64)) @ turn.T
+    return GaussianMixture.gaussian([0.0, 0.0], _symmetric(cov))
+
+
 @dataclass(frozen=True, eq=False)
 class GaussianCoupling:
     r"""(x_0, x_1) jointly Gaussian on R^d x R^d: the velocity is affine and every number a matrix integral.
@@ -228,6 +235,7 @@ class GaussianCoupling:
     @cached_property
     def _parts(self) -> int:
         d = self.dim
+        # at every node: where the problem is the same read backwards in time, the far end comes out right by symmetry
         for parts in (1, 2, 4, 8, 16, 32, 64):
             flow = self.flow(parts=parts)
             miss = flow.maps @ self.cov[d:, d:] @ flow.maps.mT - self._moments(flow.times)[0]

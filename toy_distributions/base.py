@@ -140,7 +140,8 @@ class Distribution(ABC):
         """Points with cdf(low) < u <= cdf(high), from a table of the cdf."""
         if not u.numel():
             return u, u
-        centre, reach = self.mean.item(), max(self.cov.item(), 0.0) ** 0.5 or 1e-300
+        centre, eps = self.mean.item(), torch.finfo(u.dtype).eps
+        reach = max(self.cov.item() ** 0.5, eps * abs(centre)) or 1e-300
         lowest, highest = u.min(), u.max()
         low, high = u.new_tensor(centre), u.new_tensor(centre)
         while bool(self._cdf(low) >= lowest):

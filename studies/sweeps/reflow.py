@@ -9,7 +9,7 @@ import torch
 
 from studies.store import Values
 from studies.study import study
-from theory.coupling import GaussianCoupling, rotation
+from theory.coupling import GaussianCoupling, ellipse, rotation
 from theory.divergences import w2
 from theory.estimate import Estimate
 from theory.flows import Points, even_panels, follow, line_flow
@@ -32,11 +32,6 @@ FLOOR = 1e-6
 """What is drawn for zero on a logarithmic scale."""
 
 
-def _ellipse(angle: float) -> GaussianMixture:
-    turn = rotation(angle)
-    return GaussianMixture.gaussian([0.0, 0.0], turn @ torch.diag(torch.tensor([4.0, 0.25]).double()) @ turn.T)
-
-
 def _gaussian(case: str) -> GaussianCoupling:
     match case:
         case "gaussian_1d":
@@ -45,7 +40,7 @@ def _gaussian(case: str) -> GaussianCoupling:
         case "gaussian_1d, correlation -0.7":
             return GaussianCoupling.of_line(0.5, correlation=-0.7, shift=0.7)
         case "crossed gaussians":
-            return GaussianCoupling.independent(_ellipse(math.pi / 4), _ellipse(0.0))
+            return GaussianCoupling.independent(ellipse(4.0, 0.25, math.pi / 4), ellipse(4.0, 0.25, 0.0))
         case _:
             return GaussianCoupling.of_map(rotation(math.pi / 2), GaussianMixture.gaussian([0.0, 0.0], 1.0))
 

@@ -80,7 +80,7 @@ def test_kills_of_whole_interpreters_with_two_workers(environment: dict[str, str
     measured, store, when = tmp_path / "measured", tmp_path / "store", random.Random(1)
     measured.write_bytes(b"")
     kills = 0
-    while kills < 8:
+    while kills < 4:
         process = subprocess.Popen([*PROGRAM, str(store), "2"], cwd=ROOT, env=environment)
         size = len(measured.read_bytes())
         while process.poll() is None and len(measured.read_bytes()) < size + 2:
