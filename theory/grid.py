@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 
@@ -21,7 +22,7 @@ class TimeGrid:
         times = [float(t) for t in times]
         if len(times) < 2:
             raise ValueError(f"a time grid needs at least two times; got {len(times)}.")
-        for i, (s, t) in enumerate(zip(times, times[1:], strict=False)):
+        for i, (s, t) in enumerate(pairwise(times)):
             if not s > t:
                 raise ValueError(
                     f"a time grid runs from noise to data, so its times must decrease strictly; "
@@ -38,7 +39,7 @@ class TimeGrid:
     @cached_property
     def h_max(self) -> float:
         lams = [float(at.lam) for at in self.levels]
-        return max(b - a for a, b in zip(lams, lams[1:], strict=False))
+        return max(b - a for a, b in pairwise(lams))
 
     def __repr__(self) -> str:
         first, last = float(self.levels[0].lam), float(self.levels[-1].lam)

@@ -103,9 +103,9 @@ class Transported:
 
     def __init__(self, base: Distribution, map: Callable[[Tensor], Tensor]):
         self.base, self._map = base, map
-        tails = base.quantile(torch.tensor([1e-15, 1 - 1e-15], dtype=torch.float64)).tolist()
+        low, high = base.quantile(torch.tensor([1e-15, 1 - 1e-15], dtype=torch.float64)).tolist()
         ranks = torch.special.ndtr(torch.linspace(-6, 6, 1025, dtype=torch.float64))
-        self._y = torch.cat([torch.linspace(*tails, 1025, dtype=torch.float64), base.quantile(ranks)]).unique()
+        self._y = torch.cat([torch.linspace(low, high, 1025, dtype=torch.float64), base.quantile(ranks)]).unique()
         self._x = self._run(self._y)
         if not bool((self._x.diff() > 0).all()):
             at = self._y[:-1][self._x.diff() <= 0][0].item()

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -62,11 +62,11 @@ class NoiseProcess(ABC):
     t_max: float
 
     @abstractmethod
-    def _at(self, t: Scalar, m) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+    def _at(self, t: Any, m: Any) -> tuple[Scalar, Scalar, Scalar, Scalar]:
         """alpha, sigma, alpha', sigma' at t; m is math or torch."""
 
     @abstractmethod
-    def _time_at(self, lam: Scalar, m) -> Scalar:
+    def _time_at(self, lam: Any, m: Any) -> Any:
         """The time at which log(alpha / sigma) = lam; m is math or torch."""
 
     def level(self, t: Scalar) -> Level:
@@ -83,7 +83,7 @@ class NoiseProcess(ABC):
         """The level at log(alpha / sigma) = lam. Raises ValueError if the process never reaches it."""
         return self.level(self.time_at(lam))
 
-    def time_at(self, lam: Scalar) -> Scalar:
+    def time_at(self, lam: Any) -> Any:
         """The time at which log(alpha / sigma) = lam: the exact, smooth inverse. Raises ValueError out of reach."""
         if isinstance(lam, Tensor):
             low, high = (lam.min().item(), lam.max().item()) if lam.numel() else (0.0, 0.0)
@@ -105,14 +105,24 @@ class NoiseProcess(ABC):
         return float(self.level(self.t_max).lam), float(self.level(0.0).lam)
 
     def drift(self, t: Scalar) -> Scalar:
-        """f(t) = alpha' / alpha of the forward SDE dx = f x dt + g dw."""
-        at = self.level(t)
+        """f(t) = alpha' / alpha of the forward SDE dx = f x dt + g dw. Raises ValueError where alpha = 0."""
+        at = self._inner(t)
         return at.alpha_dot / at.alpha
 
     def diffusion_squared(self, t: Scalar) -> Scalar:
-        """g(t)^2 = -2 sigma^2 d lambda / dt = 2 sigma (sigma' - sigma alpha' / alpha) of the forward SDE."""
-        at = self.level(t)
+        """g(t)^2 = -2 sigma^2 d lambda / dt = 2 sigma (sigma' - sigma alpha' / alpha) of the forward SDE.
+
+        Raises ValueError where alpha = 0 or sigma = 0: it is a limit there, or infinite.
+        """
+        at = self._inner(t)
         return 2 * at.sigma * (at.sigma_dot - at.sigma * at.alpha_dot / at.alpha)
+
+    def _inner(self, t: Scalar) -> Level:
+        at = self.level(t)
+        for name, value in (("alpha", at.alpha), ("sigma", at.sigma)):
+            if bool((value == 0).any()) if isinstance(value, Tensor) else value == 0:
+                raise ValueError(f"the SDE's coefficients need alpha > 0 and sigma > 0; got {name}=0 at t={t}.")
+        return at
 
 
 @PROCESSES.add("vp_linear")
@@ -268,20 +278,20 @@ def _one(t: Scalar) -> Scalar:
     return torch.ones_like(t) if isinstance(t, Tensor) else 1.0
 
 
-def _softplus(z: Scalar, m) -> Scalar:
+def _softplus(z: Any, m: Any) -> Any:
     """log(1 + e^z) without overflow, and with full relative accuracy where it is small."""
     if m is torch:
         return torch.clamp(z, min=0) + torch.log1p(torch.exp(-z.abs()))
     return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
 
 
-def _sigmoid(z: Scalar, m) -> Scalar:
+def _sigmoid(z: Any, m: Any) -> Any:
     if m is torch:
         return torch.sigmoid(z)
     return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
 
 
-def _atan2(y: Scalar, x: Scalar, m) -> Scalar:
+def _atan2(y: Any, x: Any, m: Any) -> Any:
     return torch.atan2(y, x) if m is torch else math.atan2(y, x)
 
 

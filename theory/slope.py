@@ -22,7 +22,10 @@ def observed_order(h: Sequence[float], error: Sequence[float], *, floor: float =
     Returns an Estimate whose error is inf, hence a verdict OPEN, if fewer than ``points`` usable points are left.
     Raises ValueError for lengths that differ or values that are not positive.
     """
-    h, error = np.asarray(h, float), np.asarray(error, float)
+    return _observed(np.asarray(h, float), np.asarray(error, float), floor, points)
+
+
+def _observed(h: np.ndarray, error: np.ndarray, floor: float, points: int) -> Estimate:
     if h.shape != error.shape or h.ndim != 1:
         raise ValueError(f"h and error must be two sequences of one length; got shapes {h.shape} and {error.shape}.")
     if not (np.isfinite(h).all() and (h > 0).all() and np.isfinite(error).all() and (error >= 0).all()):

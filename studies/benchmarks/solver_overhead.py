@@ -5,6 +5,7 @@ Run: python -m studies.benchmarks.solver_overhead
 
 import statistics
 import time
+from functools import partial
 
 import torch
 
@@ -51,7 +52,8 @@ def main() -> None:
         for name in SOLVERS:
             solver = SOLVERS[name]()
             noise = Independent(0)
-            seconds = median_seconds(lambda: solve(solver, Free(process), x, grid, noise=noise, keep=False)) / STEPS
+            run = partial(solve, solver, Free(process), x, grid, noise=noise, keep=False)
+            seconds = median_seconds(run) / STEPS
             print(f"  {name:20} {seconds * 1e6:8.1f} us a step  ({seconds / bare:.1f} x bare)")
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from studies.cifar10 import data
+from studies.store import Values
 from studies.study import study
 from theory import EDM, SOLVERS, Exact, solve, uniform_lambda
 from theory.reference import gaussian_flow, ode_flow
@@ -63,7 +64,7 @@ def _reference(name: str) -> Tensor:
     available=lambda: data.unavailable(download=True),
     max_jobs=1,
 )
-def cifar10_empirical(law: str, solver: str, steps: int, *, seed: int) -> dict[str, float | str]:
+def cifar10_empirical(law: str, solver: str, steps: int, *, seed: int) -> Values:
     """RMS error a pixel (pixels span [-1, 1]) of 8 trajectories against the exact flow, and the images they end at.
 
     nearest: the share of end points whose closest training image is that of the exact flow's end.
@@ -120,9 +121,10 @@ def images(table: "DataFrame") -> "Figure":
 
     from studies.figures import WIDE, blank
 
-    table = table[(table["law"] == "empirical") & table["steps"].isin([5, 10, 20, 80])]
-    rows = [("exact flow", table["exact_images"].iloc[-1])]
-    rows += [(f"{row.solver}, {row.steps} steps", row.images) for row in table.itertuples()]
+    everything = table.to_dict(orient="records")
+    chosen = [row for row in everything if row["law"] == "empirical" and row["steps"] in (5, 10, 20, 80)]
+    rows = [("exact flow", str(chosen[-1]["exact_images"]))]
+    rows += [(f"{row['solver']}, {row['steps']} steps", str(row["images"])) for row in chosen]
     figure, axes = blank(width=WIDE, height=0.46 * len(rows), rows=len(rows))
     for ax, (label, png) in zip(axes[:, 0], rows, strict=True):
         ax.imshow(np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))), interpolation="nearest")

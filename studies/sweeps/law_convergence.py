@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from studies.store import Values
 from studies.study import study
 from theory import SOLVERS, VPLinear, law_of, uniform_lambda, uniform_time
 from theory.divergences import kl, w2
@@ -31,7 +32,7 @@ GRIDS = {
         "steps": [5, 10, 20, 40, 80],
     },
 )
-def law_convergence(solver: str, law: str, grid: str, steps: int, *, seed: int) -> dict[str, float | str]:
+def law_convergence(solver: str, law: str, grid: str, steps: int, *, seed: int) -> Values:
     """KL(exact || output) and W2, both laws exact, at lambda = 3 from the true start. No Monte Carlo."""
     made, data, times = SOLVERS[solver](), LAWS[law](), GRIDS[grid](steps)
     last = times.levels[-1]

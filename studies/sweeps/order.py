@@ -3,6 +3,7 @@
 from functools import cache
 from typing import TYPE_CHECKING
 
+from studies.store import Values
 from studies.study import study
 from theory import PROCESSES, SOLVERS, VE, law_of, uniform_lambda
 from theory.convergence import LAM_END, LAM_START, PathReference, path_error, path_reference, strong_error
@@ -48,7 +49,7 @@ def _measurable(cell) -> bool:
     },
     where=_measurable,
 )
-def order(solver: str, process: str, law: str, steps: int, *, seed: int) -> dict[str, float | str]:
+def order(solver: str, process: str, law: str, steps: int, *, seed: int) -> Values:
     """Deterministic solvers: RMS over 16 trajectories against the exact flow. Stochastic ones: W1 of the exact output
     law to the exact law in 1-D; in the plane the RMS distance along common Brownian paths (Monte Carlo)."""
     made, data, at = SOLVERS[solver](), LAWS[law](), PROCESSES[process]()
@@ -84,9 +85,10 @@ def orders(table: "DataFrame") -> "DataFrame":
     import pandas as pd
 
     rows = []
-    for (solver, process, law), part in table.groupby(["solver", "process", "law"], sort=False):
-        declared = part["order"].iloc[0]
-        floor = max(FLOOR, part["error_error"].max())
+    for _, part in table.groupby(["solver", "process", "law"], sort=False):
+        solver, process, law = (str(part[axis].iloc[0]) for axis in ("solver", "process", "law"))
+        declared = float(part["order"].iloc[0])
+        floor = max(FLOOR, float(part["error_error"].to_numpy().max()))
         points = 5 if part["measure"].iloc[0] != "path" else 4
         found = observed_order(part["h_max"].tolist(), part["error"].tolist(), floor=floor / 100, points=points)
         rows.append(

@@ -43,7 +43,7 @@ def test_levels_may_vary_by_point():
 def test_a_blind_kind_is_named():
     at = Level(1.0, 0.0, 1.0, -1.0, 1.0)
     x = torch.ones(1, 1)
-    with pytest.raises(ValueError, match="eps prediction at alpha=0.0.* does not determine x0"):
+    with pytest.raises(ValueError, match=r"eps prediction at alpha=0.0.* does not determine x0"):
         _ = Prediction(Kind.EPS, x, x, at).x0
     assert Prediction(Kind.VELOCITY, x, x, at).x0.item() == pytest.approx(0.0)
 

@@ -9,8 +9,11 @@ from theory import (
     Counted,
     Exact,
     Independent,
+    Kind,
+    Model,
     PerRow,
     Perturbed,
+    Prediction,
     TimeGrid,
     VPLinear,
     solve,
@@ -46,7 +49,7 @@ def test_evaluations_are_what_the_solver_declares(name):
 def test_a_solver_asks_for_noise_exactly_if_it_says_it_is_stochastic(name):
     solver = SOLVERS[name]()
     if solver.facts.stochastic:
-        with pytest.raises(ValueError, match="this solver draws noise"):
+        with pytest.raises(ValueError, match=r"this solver draws noise"):
             solve(solver, MODEL, starts(), GRID, noise=no_noise)
     else:
         solve(solver, MODEL, starts(), GRID, noise=no_noise)
@@ -107,13 +110,13 @@ def test_churn_never_leaves_the_process():
 
 def test_bad_runs_are_refused_in_one_sentence():
     x = starts()
-    with pytest.raises(ValueError, match="model and grid must share one process"):
+    with pytest.raises(ValueError, match=r"model and grid must share one process"):
         solve(DDIM(), Exact(PLANE, VE()), x, GRID)
-    with pytest.raises(ValueError, match="last must be 'stop' or 'denoise'; got 'zero'"):
+    with pytest.raises(ValueError, match=r"last must be 'stop' or 'denoise'; got 'zero'"):
         solve(DDIM(), MODEL, x, GRID, last="zero")
-    with pytest.raises(ValueError, match="x must be finite"):
+    with pytest.raises(ValueError, match=r"x must be finite"):
         solve(DDIM(), MODEL, torch.full_like(x, float("nan")), GRID)
-    with pytest.raises(ValueError, match="floating-point tensor of states; got torch.int64"):
+    with pytest.raises(ValueError, match=r"floating-point tensor of states; got torch.int64"):
         solve(DDIM(), MODEL, torch.ones(1, 2, dtype=torch.int64), GRID)
     with pytest.raises(ValueError, match=r"x must have shape \(\.\.\., 2\)"):
         solve(DDIM(), MODEL, torch.ones(3, 1, dtype=torch.float64), GRID)
@@ -124,7 +127,7 @@ def test_bad_runs_are_refused_in_one_sentence():
         lambda: Heun("s"),
         lambda: Churn(rate=0),
     ):
-        with pytest.raises(ValueError, match="must .*; got"):
+        with pytest.raises(ValueError, match=r"must .*; got"):
             wrong()
     with pytest.raises(ValueError, match=r"no solver named 'dpmpp.2m'; did you mean 'dpm_pp.2m'\?"):
         SOLVERS["dpmpp.2m"]
@@ -141,5 +144,5 @@ class Diverging(Model):
 
 
 def test_a_run_that_leaves_the_finite_numbers_says_where():
-    with pytest.raises(ValueError, match="the run must stay finite; DDIM.* left the finite numbers at step 4 of 8"):
+    with pytest.raises(ValueError, match=r"the run must stay finite; DDIM.* left the finite numbers at step 4 of 8"):
         solve(DDIM(), Diverging(), starts(), GRID)

@@ -89,5 +89,9 @@ def test_kills_of_whole_interpreters_with_two_workers(environment: dict[str, str
         process.kill()
         process.wait()
         kills += 1
+    time.sleep(2)  # the workers of a killed run end with it
+    size = len(measured.read_bytes())
+    time.sleep(0.5)
+    assert len(measured.read_bytes()) == size
     subprocess.run([*PROGRAM, str(store), "2"], cwd=ROOT, env=environment, check=True)
     assert store.with_suffix(".csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()

@@ -116,7 +116,7 @@ def line_tv(p, q) -> Estimate:
 
 
 def line_w1(p, q) -> Estimate:
-    """W1 = int |F_p - F_q| dx = int |Q_p - Q_q| du: over ranks where a law is a transport, whose cdf needs inversions."""
+    """W1 = int |F_p - F_q| dx, or int |Q_p - Q_q| du for a transport, whose cdf needs inversions."""
     if hasattr(p, "pulled") or hasattr(q, "pulled"):
         value, error = _over_ranks(lambda u: (p.quantile(u) - q.quantile(u)).abs(), 1e-9)
         return Estimate(value, error + 64 * 2.0**-52 * _span(p), "quadrature")

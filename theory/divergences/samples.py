@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +28,7 @@ def transport(x: Tensor, y: Tensor, power: int) -> Estimate:
     def distance(a: Tensor, b: Tensor) -> float:
         cost = ot.dist(a.numpy(), b.numpy(), metric="sqeuclidean" if power == 2 else "euclidean")
         value = ot.emd2([], [], cost, numItermax=10_000_000)
-        return float(value) ** (1 / power)
+        return float(np.asarray(value)) ** (1 / power)
 
     x, y = x.detach().double().cpu(), y.detach().double().cpu()
     if max(len(x), len(y)) > 5000:
