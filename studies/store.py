@@ -171,7 +171,7 @@ class Store:
             return  # another process that saw the same trouble has begun a new file already
         aside = next(p for n in range(1, 10**6) if not (p := Path(f"{self.path}.broken-{n}")).exists())
         try:
-            for suffix in ("", "-wal", "-shm"):  # a log left behind would be replayed into the new file
+            for suffix in ("", "-wal", "-shm"):  # its log, if there is one, belongs to it
                 if (part := Path(f"{self.path}{suffix}")).exists():
                     part.rename(f"{aside}{suffix}")
         except OSError as error:

@@ -142,7 +142,7 @@ class Distribution(ABC):
             return u, u
         centre, eps = self.mean.item(), torch.finfo(u.dtype).eps
         reach = max(self.cov.item() ** 0.5, eps * abs(centre)) or 1e-300
-        lowest, highest = u.min(), u.max()
+        lowest, highest = u.min(), u.max().clamp_max(1 - 64 * eps)  # a rounded cdf need not reach one
         low, high = u.new_tensor(centre), u.new_tensor(centre)
         while bool(self._cdf(low) >= lowest):
             low, reach = centre - reach, 2 * reach

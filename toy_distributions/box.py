@@ -189,7 +189,8 @@ def _side(x: Tensor, low: Tensor, high: Tensor, alpha: Scalar, spread: Scalar) -
     out = torch.where(within & ~wide, 0.0, (alpha * top - x) / root)
     # the part [top + left, top + right] of the side where n is above e^-DEPTH of its largest value
     reach = 2 * DEPTH / (out.abs() + (out**2 + 2 * DEPTH).sqrt())
-    reach = torch.where(wide, width, reach * (root / alpha.clamp_min(torch.finfo(x.dtype).tiny)))
+    limits = torch.finfo(x.dtype)
+    reach = torch.where(wide, width, reach * (root / alpha.clamp_min(limits.tiny)).clamp_max(limits.max**0.5))
     left, right = torch.maximum(low - top, -reach), torch.minimum(high - top, reach)
     node, weight = (part.to(x) for part in _rule())
     length = right - left

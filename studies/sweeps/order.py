@@ -119,12 +119,14 @@ def error_against_h(table: "DataFrame") -> "Figure":
 
 @order.figure(
     "observed_orders",
-    caption="Slope fitted in the finest window of five step sizes; blank where no exact route to the error exists.",
+    caption="Slope fitted in the finest window of five step sizes; blank where the fit found no window, or where no "
+    "exact route to the error exists.",
 )
 def observed_orders(table: "DataFrame") -> "Figure":
     from studies.figures import WIDE, blank, heatmap
 
     found = orders(table)
+    found.loc[found["half_width"] > 0.2, "observed"] = None  # an open slope is no number to show
     found["problem"] = found["process"] + "\n" + found["law"]
     figure, axes = blank(width=WIDE, height=4.2)
     heatmap(axes[0, 0], found, x="problem", y="solver", value="observed", fmt=".2f", label="observed order")

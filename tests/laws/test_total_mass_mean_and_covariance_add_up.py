@@ -12,12 +12,12 @@ ROUNDING = 1e-13
 
 
 def mass(law: Distribution, alpha: float, sigma: float) -> float:
-    return abs(identities.total_mass(law.noised(alpha, sigma), step=sigma / 2, reach=12))
+    return abs(identities.total_mass(law.noised(alpha, sigma), step=sigma / 2, reach=9))
 
 
 def moments(law: Distribution, alpha: float, sigma: float) -> tuple[float, float]:
-    mean = identities.total_mean(law, alpha, sigma, step=sigma / 2, reach=12)
-    cov = identities.total_cov(law, alpha, sigma, step=sigma / 2, reach=12)
+    mean = identities.total_mean(law, alpha, sigma, step=sigma / 2, reach=9)
+    cov = identities.total_cov(law, alpha, sigma, step=sigma / 2, reach=9)
     return mean.abs().max().item(), cov.abs().max().item()
 
 

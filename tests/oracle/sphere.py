@@ -72,11 +72,15 @@ def _angle(d: int, kappa, digits: int):
 def _bump(d: int, kappa: float, drop: float) -> tuple[float, float]:
     """The interval of angles where the integrand is above e^-drop of its largest value, in ordinary precision."""
 
-    def log_density(angle: float) -> float:
-        return -2 * kappa * math.sin(angle / 2) ** 2 + (d * math.log(max(math.sin(angle), 1e-300)) if d > 2 else 0.0)
+    power = d - 2
 
-    # the maximum of log_density, where kappa sin^2 = d cos
-    peak = math.acos(_cosine(kappa, d)) if d > 2 else 0.0
+    def log_density(angle: float) -> float:
+        sines = power * math.log(max(math.sin(angle), 1e-300)) if power else 0.0
+        return sines - 2 * kappa * math.sin(angle / 2) ** 2
+
+    # the maximum, where kappa sin^2 = power cos, so that the cosine solves kappa (1 - c^2) = power c
+    half = power / 2
+    peak = math.acos(min(1.0, kappa / (half + math.hypot(half, kappa)))) if power else 0.0
     top = log_density(peak)
     edges = []
     for end in (0.0, math.pi):
@@ -89,9 +93,3 @@ def _bump(d: int, kappa: float, drop: float) -> tuple[float, float]:
             inner, outer = (middle, outer) if log_density(middle) > top - drop else (inner, middle)
         edges.append(outer)
     return edges[0], edges[1]
-
-
-def _cosine(kappa: float, d: int) -> float:
-    """The root in [0, 1] of kappa (1 - c^2) = d c."""
-    half = d / 2
-    return min(1.0, kappa / (half + math.hypot(half, kappa)))

@@ -8,19 +8,23 @@ from theory import SOLVERS, VE, LinearPath, VPLinear, law_of, uniform_lambda
 from theory.convergence import LAM_END, LAM_START, path_error, path_reference
 from theory.slope import observed_order
 from theory.solvers import DDIM, DPM2, Churn, DPMpp2M, EulerMaruyama, Heun
+from toy_distributions import GaussianMixture
 
-from .problems import GAUSSIAN, LAWS
+from .problems import LAWS
 
 PROCESSES = {"vp": VPLinear(), "ve": VE(), "linear": LinearPath()}
-STEPS = (10, 20, 40, 80, 160)
+STEPS = (20, 40, 80, 160, 320)
 FINE_STEPS = (40, 80, 160, 320, 640)  # for steps in t, which on VE change exponentially within the window, and mutants
+WIDE = GaussianMixture.gaussian(0.7, 4.0)
+"""Not N(m, 0.25) on VE: there Euler-Maruyama's first-order variance error changes sign within the window."""
+
 DETERMINISTIC = [name for name in SOLVERS if not SOLVERS[name]().facts.stochastic]
 STOCHASTIC = [name for name in SOLVERS if SOLVERS[name]().facts.weak_order]
 
 
 @cache
 def reference(law):
-    return path_reference(LAWS[law], VE(), n=6)
+    return path_reference(LAWS[law], VE(), n=4)
 
 
 def measured_order(solver, process, law, steps=STEPS):
@@ -61,12 +65,12 @@ def test_dpm_2_has_order_2_for_every_r1(r1):
     assert abs(order.value - 2) < 0.1, order
 
 
-def weak_order(solver, process, counts=STEPS):
+def weak_order(solver, process):
     errors, steps = [], []
-    for n in counts:
+    for n in STEPS:
         grid = uniform_lambda(process, n, start=LAM_START, end=LAM_END)
-        got, last = law_of(solver, GAUSSIAN, process, grid), grid.levels[-1]
-        exact = GAUSSIAN.noised(last.alpha, last.sigma)
+        got, last = law_of(solver, WIDE, process, grid), grid.levels[-1]
+        exact = WIDE.noised(last.alpha, last.sigma)
         spread = (got.cov.sqrt() - exact.cov.sqrt()).abs().item()
         errors.append((spread + (got.mean - exact.mean).abs().item()) / last.alpha)
         steps.append(grid.h_max)
@@ -77,7 +81,7 @@ def weak_order(solver, process, counts=STEPS):
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_weak_order_by_exact_propagation(name, process):
     solver = SOLVERS[name]()
-    order = weak_order(solver, PROCESSES[process], FINE_STEPS if name == "euler_maruyama" else STEPS)
+    order = weak_order(solver, PROCESSES[process])
     assert abs(order.value - solver.facts.weak_order) < 0.1, order
 
 

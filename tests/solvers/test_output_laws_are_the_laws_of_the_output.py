@@ -24,7 +24,7 @@ def ranks_are_uniform(law, samples):
     return (ranks - steps).abs().max().item() < 2.7 / n**0.5
 
 
-def sampled(solver, law, n=20_000, last="stop"):
+def sampled(solver, law, n=4000, last="stop"):
     x = law.noised(FIRST.alpha, FIRST.sigma).sample(n, generator=torch.Generator().manual_seed(0))
     return solve(solver, Exact(law, PROCESS), x, GRID, noise=Independent(1), last=last, keep=False).end
 

@@ -110,20 +110,26 @@ def verify_all(store: Store, jobs: int) -> list[tuple]:
         return sorted((r.id, r.measured, r.control, r.verdict, r.as_expected, r.error) for r in results)
 
 
-def test_the_number_of_threads_is_the_study_s_own(tmp_path: Path):
+def test_the_number_of_threads_is_the_study_s_own():
     seen: list[int] = []
 
     def cell(a: int, *, seed: int) -> dict[str, float]:
         seen.append(torch.get_num_threads())
         return {}
 
+    def measure(knob: float = 1.0) -> Estimate:
+        seen.append(torch.get_num_threads())
+        return Estimate(knob)
+
+    claim = Claim("a.b", "", "a2020", near(1, 0.1), {"knob": 2.0}, HOLDS, "", measure)
     before = torch.get_num_threads()
     for outside in (1, 2, 3):
         with torch_threads(outside):
             Study("one", "?", {"a": [1]}, 1, cell).measure({"a": 1})
             Study("two", "?", {"a": [1]}, 1, cell, threads=2).measure({"a": 1})
+            assert claim.check().as_expected
             assert torch.get_num_threads() == outside
-    assert seen == [1, 2] * 3 and torch.get_num_threads() == before
+    assert seen == [1, 2, 1, 1] * 3 and torch.get_num_threads() == before
 
 
 def test_a_cell_without_a_device_is_the_same_cell_on_every_device():
