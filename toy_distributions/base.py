@@ -122,7 +122,8 @@ class Distribution(ABC):
             gap = self._cdf(x) - flat[open_]
             low, high = torch.where(gap < 0, x, low), torch.where(gap < 0, high, x)
             middle = low + 0.5 * (high - low)
-            closed = (middle <= low) | (middle >= high)  # neighbouring floats: nothing left to halve
+            # neighbouring floats, or as good as that about zero: nothing left to halve
+            closed = (middle <= low) | (middle >= high) | (high - low <= eps**2 * spread)
             step = middle
             if not self.singular:
                 density = self._log_prob(x.unsqueeze(-1)).exp()

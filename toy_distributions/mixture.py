@@ -1,8 +1,7 @@
 """GaussianMixture: one Gaussian or many, Diracs, empirical clouds; covariances isotropic, diagonal or full."""
 
 import math
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -10,14 +9,12 @@ from torch import Tensor
 
 from toy_distributions import normal, shapes
 from toy_distributions.base import Distribution
+from toy_distributions.cloud import FEW_DIMENSIONS, Cloud
 from toy_distributions.pieces import Formula, in_pieces
 from toy_distributions.shapes import Scalar
 
-FEW_DIMENSIONS = 16
-"""Up to this many dimensions a large cloud's distances are differences too: a product would not be faster."""
-
 DIRECT_ELEMENTS = 1 << 16
-"""Up to this many numbers (components x dim) distances are differences; beyond, matrix products with a refinement."""
+"""Up to this many numbers (components x dim) distances are differences; beyond, isotropic mixtures are clouds."""
 
 
 class GaussianMixture(Distribution):
@@ -67,6 +64,7 @@ class GaussianMixture(Distribution):
         self.weights, self.means, self.covs = weights, means, covs
         self._variances, self._basis = variances, basis  # (K, d) or (K, 1); (K, d, d) or None
         self._log_weights = weights.log()
+        self._cloud: Cloud | None = None  # made when it is needed
         self.dim, self.dtype, self.device = means.shape[1], means.dtype, means.device
 
     @classmethod
@@ -271,71 +269,14 @@ class GaussianMixture(Distribution):
         spread = self._noised_variances(alpha, sigma)[..., 0]
         smallest, largest = self._variances.min(), self._variances.max()
         top = shapes.column(alpha) ** 2 * largest + shapes.column(sigma) ** 2
-        excess, common = self._distances(x, alpha, spread)
+        if self._cloud is None:
+            self._cloud = Cloud(self.means, self._log_weights)
+        excess, common = self._cloud.distances(x, alpha, spread)
         energy = excess / spread
         if bool(largest > smallest):
             energy = energy + common * (shapes.column(alpha) ** 2 * (largest - self._variances[:, 0]) / top / spread)
         logits = self._log_weights - 0.5 * (energy + self.dim * spread.log())
         return logits, -0.5 * (common / top)[:, 0]
-
-    def _distances(self, x: Tensor, alpha: Scalar, spread: Tensor) -> tuple[Tensor, Tensor]:
-        """|x - alpha m_k|^2 as (n, K) plus a part (n, 1) common to all, exact where it decides a responsibility.
-
-        In many dimensions one matrix product about the cloud's centre c, with |x - alpha c|^2 taken out,
-        alpha^2 |m - c|^2 - 2 alpha <x - alpha c, m - c>. Its rounding error matters only where it is not small
-        against the variance; there the contenders are computed again as differences.
-        """
-        if self.dim <= FEW_DIMENSIONS:
-            return self._distances_in_few_dimensions(x, alpha, spread)
-        scale = torch.as_tensor(shapes.column(alpha), dtype=x.dtype, device=x.device)
-        centre, means, squares = self._centred()
-        away = x - scale * centre
-        own = (away**2).sum(-1, keepdim=True)
-        rough = scale * (scale * squares - 2 * (away @ means.T))
-        eps, farthest = torch.finfo(self.dtype).eps, squares.max()
-        slack = 8 * eps * scale * (scale * farthest + 2 * (own * farthest).sqrt()) / spread.amin(-1, keepdim=True)
-        if bool((slack <= 1e5 * eps).all()):
-            return rough, own
-        logits = self._log_weights - 0.5 * (rough / spread + self.dim * spread.log())
-        best, index = logits.topk(min(64, self.components), -1)
-        if bool((best[:, :1] - best[:, -1:] > 50 + slack).all()):  # the rest weighs less than e^-50
-            contenders = ((x.unsqueeze(-2) - _component(alpha) * self.means[index]) ** 2).sum(-1)
-            exact = (rough + own).scatter(-1, index, contenders)
-        else:
-            safe = scale.where(scale > 0, 1.0)
-            exact = scale**2 * torch.cdist(x / safe, self.means, compute_mode="donot_use_mm_for_euclid_dist") ** 2
-            exact = torch.where(scale > 0, exact, own)
-        nearest = exact.amin(-1, keepdim=True)
-        return exact - nearest, nearest
-
-    def _distances_in_few_dimensions(self, x: Tensor, alpha: Scalar, spread: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums of squared differences, one coordinate after the other; from afar the nearest mean is taken out."""
-
-        def total(term: Callable[[Tensor, Tensor], Tensor], x: Tensor, alpha: Scalar) -> Tensor:
-            columns = zip(x.split(1, -1), (shapes.column(alpha) * m for m in self.means.T), strict=True)
-            return reduce(torch.add, (term(a, b) for a, b in columns))
-
-        squares = total(lambda x, m: (x - m) ** 2, x, alpha)
-        nearest, index = squares.min(-1, keepdim=True)
-        excess = squares - nearest
-        far = ((nearest / spread).amin(-1) > 32 + 2 * self.dim).nonzero()[:, 0]
-        if len(far):
-            scale = alpha[far] if isinstance(alpha, Tensor) else alpha
-            index = index[far]
-
-            def difference(x: Tensor, m: Tensor) -> Tensor:
-                nearer = m[index] if m.ndim == 1 else m.gather(-1, index)
-                return (nearer - m) * ((x - m) + (x - nearer))
-
-            excess = excess.index_copy(0, far, total(difference, x[far], scale))
-        return excess, nearest
-
-    def _centred(self) -> tuple[Tensor, Tensor, Tensor]:
-        if not hasattr(self, "_cloud"):
-            centre = self.means.mean(0)
-            means = self.means - centre
-            self._cloud = centre, means, (means**2).sum(-1)
-        return self._cloud
 
     def _residual(self, x: Tensor, alpha: Scalar) -> Tensor:
         """y_k = U_k^T (x - alpha m_k), shape (n, K, d)."""

@@ -63,6 +63,7 @@ def _reference(name: str) -> Tensor:
     },
     available=lambda: data.unavailable(download=True),
     max_jobs=1,
+    threads=2,
 )
 def cifar10_empirical(law: str, solver: str, steps: int, *, seed: int) -> Values:
     """RMS error a pixel (pixels span [-1, 1]) of 8 trajectories against the exact flow, and the images they end at.

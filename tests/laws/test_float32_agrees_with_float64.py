@@ -32,11 +32,11 @@ def test_for_laws_drawn(data, law, level):
     assert miss(law, data.draw(draws.points_of(law, *level)), *level) <= 1
 
 
-@pytest.mark.parametrize("sigma", [1e-6, 1e-3, 0.3, 1.0, 1e4])
 @pytest.mark.parametrize("name", LAWS)
-def test_for_the_zoo(name, sigma):
+def test_for_the_zoo(name):
     law = LAWS[name]()
-    assert miss(law, typical(law, 0.8, sigma), 0.8, sigma) <= 1
+    for sigma in (1e-6, 1e-3, 0.3, 1.0, 1e4):
+        assert miss(law, typical(law, 0.8, sigma), 0.8, sigma) <= 1, sigma
 
 
 @pytest.mark.parametrize("name", LAWS)

@@ -31,26 +31,26 @@ def miss(law, x, alpha, sigma):
     return worst(residual, UNITS * EPS * sizes)
 
 
-@given(st.data(), draws.laws(), draws.noise_levels())
+@given(st.data(), st.one_of(draws.mixtures(), draws.spheres(dims=(1, 2, 3)), draws.boxes()), draws.noise_levels())
 def test_for_laws_drawn(data, law, level):
     assert miss(law, data.draw(draws.points_of(law, *level)), *level) <= 1
 
 
-@pytest.mark.parametrize("sigma", [1e-6, 1e-3, 0.3, 1.0, 1e4])
 @pytest.mark.parametrize("name", LAWS)
-def test_for_the_zoo(name, sigma):
+def test_for_the_zoo(name):
     law = LAWS[name]()
-    assert miss(law, typical(law, 0.8, sigma), 0.8, sigma) <= 1
+    for sigma in (1e-6, 1e-3, 0.3, 1.0, 1e4):
+        assert miss(law, typical(law, 0.8, sigma), 0.8, sigma) <= 1, sigma
 
 
-@pytest.mark.parametrize("sigma", [1e-6, 1e-3, 0.3, 1.0, 1e4])
 @pytest.mark.parametrize("name", LAWS)
-def test_it_is_a_covariance(name, sigma):
+def test_it_is_a_covariance(name):
     law = LAWS[name]()
-    cov = law.posterior_cov(typical(law, 0.8, sigma), 0.8, sigma)
-    assert torch.equal(cov, cov.mT) or (cov - cov.mT).abs().max() <= 4 * EPS * cov.abs().max()
-    values = torch.linalg.eigvalsh(cov)
-    assert bool((values[..., 0] >= -UNITS * EPS * values[..., -1]).all())
+    for sigma in (1e-6, 1e-3, 0.3, 1.0, 1e4):
+        cov = law.posterior_cov(typical(law, 0.8, sigma), 0.8, sigma)
+        assert (cov - cov.mT).abs().max() <= 4 * EPS * cov.abs().max(), sigma
+        values = torch.linalg.eigvalsh(cov)
+        assert bool((values[..., 0] >= -UNITS * EPS * values[..., -1]).all()), sigma
 
 
 @pytest.mark.parametrize("name", LAWS)

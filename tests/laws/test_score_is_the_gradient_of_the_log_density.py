@@ -31,11 +31,11 @@ def test_for_laws_drawn(data, law, level):
     assert miss(law.noised(*level), x) <= 1
 
 
-@pytest.mark.parametrize("sigma", [1e-6, 1e-3, 0.3, 1.0, 1e4])
 @pytest.mark.parametrize("name", LAWS)
-def test_for_the_zoo(name, sigma):
+def test_for_the_zoo(name):
     law = LAWS[name]()
-    assert miss(law.noised(0.8, sigma), typical(law, 0.8, sigma)) <= 1
+    for sigma in (1e-6, 1e-3, 0.3, 1.0, 1e4):
+        assert miss(law.noised(0.8, sigma), typical(law, 0.8, sigma)) <= 1, sigma
 
 
 @pytest.mark.parametrize("name", LAWS)
