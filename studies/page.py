@@ -183,7 +183,7 @@ def number(value: float, digits: int = 4) -> str:
         return "∞" if value > 0 else "−∞"
     mantissa, exponent = _parts(value, digits)
     if -4 <= exponent < 6:
-        return _minus(f"{value + 0.0:.{digits}g}" if exponent < digits else f"{value:.0f}")
+        return _minus(f"{value:z.{digits}g}" if exponent < digits else f"{value:.0f}")
     return _minus(mantissa) + _power(exponent)
 
 
@@ -203,9 +203,9 @@ def measured(estimate: Estimate | None) -> str:
         return f"{number(value, 7)} ± {number(error, 2)}"
     if -4 <= size < 6:
         places = max(0, -last)
-        return _minus(f"{value + 0.0:.{places}f} ± {error:.{places}f}")
+        return _minus(f"{value:z.{places}f} ± {error:.{places}f}")
     places, scale = max(0, size - last), 10.0**size
-    return _minus(f"({value / scale + 0.0:.{places}f} ± {error / scale:.{places}f})") + _power(size)
+    return _minus(f"({value / scale:z.{places}f} ± {error / scale:.{places}f})") + _power(size)
 
 
 def accepted(predicted: Range) -> str:
@@ -224,7 +224,7 @@ def accepted(predicted: Range) -> str:
 def _parts(value: float, digits: int) -> tuple[str, int]:
     """Mantissa, as short as it can be written with so many digits, and exponent of ten; 0 for 0."""
     mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-    return f"{float(mantissa):g}", int(exponent)
+    return f"{float(mantissa):.{digits}g}", int(exponent)
 
 
 def _minus(text: str) -> str:

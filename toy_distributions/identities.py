@@ -134,17 +134,16 @@ def sample_moments(law: Distribution, n: int, *, generator: torch.Generator) -> 
     """Mean and covariance of n samples less the law's, in units of their standard errors: (dim,) and (dim, dim).
 
     The standard errors are the samples' own, so entries are close to standard normal for large n. An entry that
-    cannot vary (a coordinate that is constant) is compared as it is.
+    cannot vary (a coordinate that is constant up to rounding) is compared as it is: 0 or infinity.
     """
     x = law.sample(n, generator=generator) - law.mean
+    size = law.mean.abs() + law.cov.diagonal().sqrt()
+    eps = 64 * torch.finfo(x.dtype).eps
+
+    def standardised(values: Tensor, truth: Tensor, rounding: Tensor) -> Tensor:
+        spread, off = values.std(0) / n**0.5, values.mean(0) - truth
+        constant = torch.where(off.abs() > rounding, math.inf, 0.0)
+        return torch.where(spread > rounding, off / spread.where(spread > 0, 1.0), constant)
+
     outer = x.unsqueeze(-1) * x.unsqueeze(-2)
-
-    def standardised(values: Tensor, truth: Tensor) -> Tensor:
-        spread = values.std(0) / n**0.5
-        off = values.mean(0) - truth
-        rounding = 64 * torch.finfo(x.dtype).eps * (values.abs().amax(0) + truth.abs())
-        return torch.where(
-            spread > rounding, off / spread.where(spread > 0, 1.0), torch.where(off.abs() > rounding, math.inf, 0.0)
-        )
-
-    return standardised(x, torch.zeros_like(law.mean)), standardised(outer, law.cov)
+    return standardised(x, torch.zeros_like(law.mean), eps * size), standardised(outer, law.cov, eps * size.outer(size))

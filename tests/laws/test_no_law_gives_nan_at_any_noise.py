@@ -16,7 +16,7 @@ MORE = {
     ),
     "product of everything": lambda: Product(LAWS["mixture_2d"](), Sphere(4), Box(0.0, 1.0), LAWS["subspace"]()),
 }
-SIGMAS = [10.0**e for e in range(-6, 5)]
+SIGMAS = [10.0**e for e in range(-6, 5, 2)]
 
 
 def said(law: Distribution, x: torch.Tensor, alpha: float, sigma: float) -> list[torch.Tensor]:
@@ -30,7 +30,7 @@ def said(law: Distribution, x: torch.Tensor, alpha: float, sigma: float) -> list
 def test_finite(name, dtype):
     law = (LAWS[name] if name in LAWS else MORE[name])()
     small = law.to(dtype)
-    for sigma in SIGMAS[:: 1 if dtype == torch.float64 else 2]:
+    for sigma in SIGMAS:
         for alpha in (0.0, 1e-4, 1.0):
             near = typical(law, alpha, sigma, 3)
             x = torch.cat([near, 30 * near, torch.zeros_like(near[:1]), alpha * law.mean[None]]).to(dtype)
@@ -42,7 +42,7 @@ def test_finite(name, dtype):
 @pytest.mark.parametrize("name", LAWS)
 def test_gradients_are_finite(name):
     law = LAWS[name]()
-    for sigma in SIGMAS[::5]:
+    for sigma in (1e-6, 0.1, 1e4):
         for alpha in (0.0, 1e-4, 1.0):
             near = typical(law, alpha, sigma, 3)
             x = torch.cat([near, 30 * near, torch.zeros_like(near[:1]), alpha * law.mean[None]]).requires_grad_()

@@ -14,7 +14,8 @@ def miss(law, x, alpha, sigma):
     """The residual in units of what rounding does: to x, through the third cumulant, and to the mean that is derived.
 
     A mean that is good to eps has a derivative good to eps |mean| over the length on which it turns, |x - alpha c|.
-    The derivatives of the exponents |x - alpha u|^2 / (2 sigma^2) have x / sigma^2 in common, which cancels.
+    The derivatives of the exponents |x - alpha u|^2 / (2 sigma^2) have x / sigma^2 in common, which cancels, times
+    posterior weights that multiply u - E[u|x], good to eps |u|.
     """
     x = x.detach().requires_grad_()
     cov = law.posterior_cov(x, alpha, sigma)
@@ -25,9 +26,15 @@ def miss(law, x, alpha, sigma):
     x, cov, third = x.detach(), cov.detach(), third.flatten(-2).norm(dim=-1)
     residual = identities.posterior_cov_is_jacobian(law, x, alpha, sigma).flatten(-2).norm(dim=-1)
     arm = x.norm(dim=-1) + alpha * reach(law)
-    turning = (law.posterior_mean(x, alpha, sigma) - law.mean).norm(dim=-1) / (x - alpha * law.mean).norm(dim=-1)
+    mean = law.posterior_mean(x, alpha, sigma)
+    turning = (mean - law.mean).norm(dim=-1) / (x - alpha * law.mean).norm(dim=-1)
     spread = cov.diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(0).sqrt()
-    sizes = cov.flatten(-2).norm(dim=-1) + third * arm + sigma**2 / alpha * turning + spread * arm / alpha
+    sizes = (
+        cov.flatten(-2).norm(dim=-1)
+        + third * arm
+        + sigma**2 / alpha * turning
+        + (spread + mean.norm(dim=-1)) * arm / alpha
+    )
     return worst(residual, UNITS * EPS * sizes)
 
 
