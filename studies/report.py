@@ -21,6 +21,7 @@ from studies.figures import draw, save
 from studies.page import ClaimEntry, FigureEntry, Report, StudyEntry, html, markdown
 from studies.store import Store, StoreError, Value
 from studies.study import STUDIES, FigureMaker, Study
+from studies.worker import spread
 
 VERSIONS = ("exactscore", "torch", "numpy", "scipy", "pandas", "matplotlib")
 
@@ -144,19 +145,15 @@ def _study_entry(
     tasks = [
         (study.name, name, maker, caption(study, maker, device), table, out) for name, maker in study.figures.items()
     ]
-    if jobs <= 1 or len(tasks) <= 1:
-        drawn = [_figure_entry(*task) for task in tasks]
-    else:
-        from joblib import Parallel, delayed
-
-        drawn = list(Parallel(n_jobs=jobs)(delayed(_figure_entry)(*task) for task in tasks))
-    return _plain_entry(study, figures=drawn, table=table, data=f"data/{study.name}.csv")
+    ready = {entry.name: entry for entry in spread(_figure_entry, tasks, jobs)}
+    return _plain_entry(
+        study, figures=[ready[name] for name in study.figures], table=table, data=f"data/{study.name}.csv"
+    )
 
 
-def _figure_entry(
-    study: str, name: str, maker: FigureMaker, caption: str, table: pd.DataFrame, out: Path
-) -> FigureEntry:
+def _figure_entry(task: tuple[str, str, FigureMaker, str, pd.DataFrame, Path]) -> FigureEntry:
     """Draw one figure and write its files; an error in it becomes a sentence."""
+    study, name, maker, caption, table, out = task
     matplotlib.use("agg")
     try:
         paths = save(draw(maker.draw, table.copy()), out / "figures", f"{study}.{name}")

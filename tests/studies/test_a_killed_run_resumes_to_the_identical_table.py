@@ -1,5 +1,6 @@
 """kill -9 at any moment costs at most the cell in hand, and the table of the resumed run is the same to the byte."""
 
+import contextlib
 import os
 import random
 import signal
@@ -46,7 +47,8 @@ def run(runner: subprocess.Popen, store: Path, *, kill_after: float | None = Non
     child = int(runner.stdout.readline())
     if kill_after is not None:
         time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)  # until its status is read it is at least a zombie
+        with contextlib.suppress(ProcessLookupError):  # it may have ended, and been waited for, before its kill
+            os.kill(child, signal.SIGKILL)
     return int(runner.stdout.readline())
 
 
