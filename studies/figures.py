@@ -21,6 +21,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from studies.theme import FAMILIES, GRID, NARROW, PAPER, SOFT, SPARE, WIDE, theme
 
@@ -217,6 +218,10 @@ def convergence(
             ax.fill_between(curve["x"], low, curve["high"], color=style.colour, alpha=0.18, linewidth=0)
     ax.set_xscale("log")
     ax.set_yscale("log")
+    if x == "evaluations":  # few decades of whole numbers
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_major_formatter("{x:.0f}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(label_of(x))
     ax.set_ylabel(label_of(y))
     if triangles is None:

@@ -29,7 +29,7 @@ class Cloud:
         self.count, self.dim = means.shape
         self.centre = means.mean(0)
         self._away = means - self.centre
-        self._squares = (self._away**2).sum(-1)
+        self._squares = torch.linalg.vector_norm(self._away, dim=-1) ** 2  # without a temporary of the cloud's size
 
     def distances(self, x: Tensor, alpha: Scalar, spread: Tensor) -> tuple[Tensor, Tensor]:
         """alpha a number or (n,); spread, the variances, (K,) or (n, K)."""

@@ -16,6 +16,9 @@ from toy_distributions.shapes import Scalar
 DIRECT_ELEMENTS = 1 << 16
 """Up to this many numbers (components x dim) distances are differences; beyond, isotropic mixtures are clouds."""
 
+NEGLIGIBLE = 1e-60
+"""Share of the heaviest weight below which no sum over components can feel a weight."""
+
 
 class GaussianMixture(Distribution):
     r"""p = sum_k w_k N(m_k, C_k), where C_k may be zero (a Dirac) or rank-deficient (a Gaussian on a subspace).
@@ -188,7 +191,7 @@ class GaussianMixture(Distribution):
             spread = self._noised_variances(alpha, sigma)[..., 0]
             to_mean = weight * (_squared(sigma) / spread.unsqueeze(-1))[..., 0]
             to_x = weight * (shapes.column(alpha) * self._variances[:, 0] / spread)
-            return to_mean @ self.means + to_x.sum(-1, keepdim=True) * x
+            return _combined(to_mean, self.means) + to_x.sum(-1, keepdim=True) * x
 
         return self._chunked(formula, x, alpha, sigma)
 
@@ -307,6 +310,15 @@ class GaussianMixture(Distribution):
             shape = "Dirac"
         noun = "component" if self.components == 1 else "components"
         return f"GaussianMixture({self.components} {shape} {noun} in R^{self.dim})"
+
+
+def _combined(weight: Tensor, means: Tensor) -> Tensor:
+    """weight @ means without the rows of a large cloud that no point here weighs: near the data, nearly all."""
+    if means.numel() > DIRECT_ELEMENTS:
+        heard = (weight > NEGLIGIBLE * weight.amax(-1, keepdim=True)).any(0).nonzero()[:, 0]
+        if 8 * len(heard) < len(means):
+            return weight[:, heard] @ means[heard]
+    return weight @ means
 
 
 def _component(value: Scalar) -> Scalar:

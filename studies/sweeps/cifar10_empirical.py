@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,8 @@ K_START, K_END = 80.0, 0.2
 STARTS = 8
 """Trajectories, from the same noise for every solver: x = K_START z."""
 
-RTOL = 1e-9
-"""Of the DOP853 reference on the 50,000 images, whose evaluations are dear; errors below are left out of slopes."""
+RTOL = 1e-8
+"""Of the DOP853 reference on the 50,000 images, whose evaluations are dear: far below the errors measured here."""
 
 
 @cache
@@ -66,24 +67,26 @@ def _reference(name: str) -> Tensor:
     threads=2,
 )
 def cifar10_empirical(law: str, solver: str, steps: int, *, seed: int) -> Values:
-    """RMS error a pixel (pixels span [-1, 1]) of 8 trajectories against the exact flow, and the images they end at.
+    """Error of 8 trajectories against the exact flow, RMS over pixels (which span [-1, 1]), and where they end.
 
-    nearest: the share of end points whose closest training image is that of the exact flow's end.
+    error: the median of the trajectories, which one that ends at another image leaves alone; error_rms: all of them.
+    same_image: the share of trajectories whose denoised end is that of the exact flow, to half a grey level in every
+    pixel.
     """
     made = SOLVERS[solver]()
-    grid = uniform_lambda(
-        PROCESS, steps, start=-torch.tensor(K_START).log().item(), end=-torch.tensor(K_END).log().item()
-    )
+    grid = uniform_lambda(PROCESS, steps, start=-math.log(K_START), end=-math.log(K_END))
     model = Exact(_law(law), PROCESS)
     run = solve(made, model, _start(), grid, keep=False)
     exact = _reference(law)
     last = grid.levels[-1]
     ends, exact_ends = (model(x, last).x0 for x in (run.end, exact))
     agree = (ends - exact_ends).abs().amax(-1) < 0.5 / 127.5  # no pixel of the denoised end off by half a grey level
+    each = (run.end - exact).square().mean(-1).sqrt()
     return {
         "h_max": grid.h_max,
         "evaluations": run.evaluations,
-        "error": (run.end - exact).square().mean().sqrt().item(),
+        "error": each.quantile(0.5).item(),
+        "error_rms": each.square().mean().sqrt().item(),
         "same_image": agree.double().mean().item(),
         "order": float(made.facts.order or 0),
         "stochastic": 0,
@@ -103,7 +106,9 @@ def _png(points: Tensor) -> str:
 
 
 @cifar10_empirical.figure(
-    "error", caption="Left: the Gaussian fitted to the images. Right: the 50,000 training images themselves."
+    "error",
+    caption="Left: the Gaussian fitted to the images. Right: the 50,000 training images themselves. Median of 8 "
+    "trajectories of the RMS error a pixel.",
 )
 def error(table: "DataFrame") -> "Figure":
     from studies.figures import convergence_panels
