@@ -86,7 +86,8 @@ def kl_vs_h_max(table: "DataFrame") -> "Figure":
     """Path KL above, marginal KL below, one column a law, with a word on the variances whose KL is zero."""
     import pandas as pd
 
-    from studies.figures import Style, convergence, legend, panels, slope_triangles
+    from studies.figures import Style, convergence, legend, panels
+    from studies.triangles import slope_triangles
 
     parts = []
     for measure in ("path", "marginal"):
