@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
+PIP_WHEEL := $(wildcard bootstrap/pip-*.whl)
 
 .PHONY: report test test-all lint clean
 
@@ -28,7 +29,7 @@ lint: .venv/installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "exactscore needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv .venv >/dev/null 2>&1 || { $(PYTHON) -m venv --clear --without-pip .venv && \
-		$(BIN)/python bootstrap/pip-*.whl/pip install --quiet --no-index bootstrap/pip-*.whl; }
+		$(BIN)/python $(PIP_WHEEL)/pip install --quiet --no-index $(PIP_WHEEL); }
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
