@@ -58,6 +58,27 @@ def posterior_cov_is_jacobian(law: Distribution, x: Tensor, alpha: float, sigma:
     return law.posterior_cov(x, alpha, sigma) - sigma**2 / alpha * posterior_jacobian(law, x, alpha, sigma)
 
 
+def third_cumulant_is_derivative(law: Distribution, x: Tensor, alpha: float, sigma: float) -> Tensor:
+    r"""(sigma^2 / alpha) d Cov[x_0|x] / dx - (sigma^2 / alpha)^3 d^3 log p_t(x) / dx^3, (..., dim, dim, dim).
+
+    Either is E[(x_0 - E[x_0|x])^3 | x], Tweedie's formula to third order; p_t is the noised density. Derivatives by
+    automatic differentiation, for alpha > 0. The last axis is the last derivative's.
+    Source: efron2011tweedie, section 2 (the cumulant generating function of x_0 given x).
+    """
+    gain, axes = sigma**2 / alpha, range(law.dim)
+    x = x.detach().requires_grad_()
+
+    def derivative(y: Tensor, keep: bool) -> Tensor:
+        return torch.autograd.grad(y.sum(), x, create_graph=keep, retain_graph=True)[0]
+
+    cov = law.posterior_cov(x, alpha, sigma)
+    by_cov = torch.stack([torch.stack([derivative(cov[..., i, j], False) for j in axes], -2) for i in axes], -3)
+    score = derivative(law.noised(alpha, sigma).log_prob(x), True)
+    hessian = [derivative(score[..., i], True) for i in axes]
+    by_density = torch.stack([torch.stack([derivative(row[..., j], False) for j in axes], -2) for row in hessian], -3)
+    return gain * by_cov - gain**3 * by_density
+
+
 def noising_is_a_semigroup(
     law: Distribution, x: Tensor, first: tuple[float, float], second: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
