@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -167,6 +168,7 @@ def edited(tmp_path: Path, value: float):
     sys.modules.pop("edited_module", None)
     file = tmp_path / "edited_module.py"
     file.write_text(SOURCE.format(value=value))
+    shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)  # a file of one size and second counts as unchanged
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("edited_module", file)
