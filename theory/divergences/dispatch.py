@@ -119,6 +119,8 @@ def _mean_kernel(p: GaussianMixture, q: GaussianMixture, bandwidth: float) -> fl
 
 
 def _by_samples(p: Law, q: Law, power: int) -> Estimate:
+    if isinstance(p, Tensor) and isinstance(q, Tensor) and _dim(p) == 1:
+        return samples.transport_on_a_line(p, q, power)
     x, y = _samples(p, 0, 2000), _samples(q, 1, 2000)
     return samples.transport(x, y, power)
 
