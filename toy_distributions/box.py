@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from decimal import Decimal, localcontext
-from functools import cache
 from typing import NamedTuple, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from toy_distributions import normal, shapes
 from toy_distributions.base import Distribution
+from toy_distributions.gauss import rule
 from toy_distributions.pieces import in_pieces
 from toy_distributions.shapes import Scalar
 
@@ -146,7 +144,7 @@ class Box(Distribution):
         if self.blur == 0:
             return ((x.clamp(low, high) - low) / (high - low)) if bool(high > low) else (x >= low).to(x.dtype)
         if bool(high - low < 8 * self.blur):  # Phi is smooth over the box
-            node, weight = (part.to(x) for part in _rule())
+            node, weight = (part.to(x) for part in rule(NODES))
             u = low + (high - low) * node
             return normal.cdf((x.unsqueeze(-1) - u) / self.blur) @ weight
         from_low, from_high = ((x - edge) / self.blur for edge in (low, high))
@@ -192,7 +190,7 @@ def _side(x: Tensor, low: Tensor, high: Tensor, alpha: Scalar, spread: Scalar) -
     limits = torch.finfo(x.dtype)
     reach = torch.where(wide, width, reach * (root / alpha.clamp_min(limits.tiny)).clamp_max(limits.max**0.5))
     left, right = torch.maximum(low - top, -reach), torch.minimum(high - top, reach)
-    node, weight = (part.to(x) for part in _rule())
+    node, weight = (part.to(x) for part in rule(NODES))
     length = right - left
     step = left.unsqueeze(-1) + length.unsqueeze(-1) * node
     z = step * (alpha / root).unsqueeze(-1)
@@ -209,29 +207,3 @@ def _side(x: Tensor, low: Tensor, high: Tensor, alpha: Scalar, spread: Scalar) -
     pull = edge / average * torch.where(tilt > 1e-9, -torch.expm1(-safe) / safe, 1 - tilt / 2)
     mean = torch.where(within & ~wide, top + pull * (centre - top), top + shift)
     return _Side(out, average, pull, mean, variance)
-
-
-@cache
-def _rule() -> tuple[Tensor, Tensor]:
-    """Gauss-Legendre nodes and weights on [0, 1], correctly rounded: numpy's have 11 digits at the ends.
-
-    Newton's method on P_n from numpy's nodes; P_n' = n (x P_n - P_{n-1}) / (x^2 - 1), w = 2 / ((1 - x^2) P_n'^2).
-    """
-
-    def legendre(x: Decimal) -> tuple[Decimal, Decimal]:
-        before, here = Decimal(1), x
-        for k in range(2, NODES + 1):
-            before, here = here, ((2 * k - 1) * x * here - (k - 1) * before) / k
-        return here, NODES * (x * here - before) / (x * x - 1)
-
-    nodes, weights = [], []
-    with localcontext() as context:
-        context.prec = 40
-        for start in np.polynomial.legendre.leggauss(NODES)[0].tolist():
-            x = Decimal(start)
-            for _ in range(2):
-                value, slope = legendre(x)
-                x -= value / slope
-            nodes.append(float((1 + x) / 2))
-            weights.append(float(1 / ((1 - x * x) * legendre(x)[1] ** 2)))
-    return torch.tensor(nodes, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64)
