@@ -1,23 +1,23 @@
-"""GaussianMixture: one Gaussian or many, Diracs, empirical clouds; covariances isotropic, diagonal or full."""
+"""GaussianMixture: one Gaussian or many, Diracs, clouds; covariances isotropic, diagonal, full or of low rank."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from toy_distributions import normal, shapes
+from toy_distributions.averages import NEGLIGIBLE, Averages, Pull, Terms, averages, worthwhile
+from toy_distributions.axes import Axes
 from toy_distributions.base import Distribution
 from toy_distributions.cloud import FEW_DIMENSIONS, Cloud
+from toy_distributions.components import eigenbasis, probabilities, thin_basis
 from toy_distributions.pieces import Formula, in_pieces
 from toy_distributions.shapes import Scalar
 
 DIRECT_ELEMENTS = 1 << 16
 """Up to this many numbers (components x dim) distances are differences; beyond, isotropic mixtures are clouds."""
-
-NEGLIGIBLE = 1e-60
-"""Share of the heaviest weight below which no sum over components can feel a weight."""
 
 
 class GaussianMixture(Distribution):
@@ -30,8 +30,9 @@ class GaussianMixture(Distribution):
         E[x_0|x] = sum_k r_k D_k
         Cov[x_0|x] = sum_k r_k [ U_k diag(v_k sigma^2 / S_k) U_k^T + (D_k - E[x_0|x]) (D_k - E[x_0|x])^T ]
 
-    weights (K,), positive, summing to one; means (K, d); covs (K, d, d) full, (K, d) diagonal or (K,) isotropic.
-    The eigenbases are computed once, when the law is built, and serve at every noise level.
+    weights (K,), positive (down to 1e-300), summing to one; means (K, d); covs (K, d, d) full, (K, d) diagonal or
+    (K,) isotropic; ``low_rank`` for a few directions and the rest. The eigenbases are computed once, when the law is
+    built, and serve at every noise level.
 
     Raises ValueError for wrong shapes, non-finite entries, weights that are not a probability vector, covariances
     that are not symmetric positive semi-definite.
@@ -47,7 +48,7 @@ class GaussianMixture(Distribution):
         if means.ndim != 2 or means.numel() == 0:
             raise ValueError(f"means must have shape (components, dim); got {tuple(means.shape)}.")
         k, d = means.shape
-        weights = _weights(shapes.floating("weights", weights), k).to(means)
+        weights = probabilities(shapes.floating("weights", weights), k)
         covs = shapes.floating("covs", covs).to(means)
         if covs.shape not in ((k,), (k, d), (k, d, d)):
             raise ValueError(
@@ -55,18 +56,21 @@ class GaussianMixture(Distribution):
                 f"as means has shape ({k}, {d}); got {tuple(covs.shape)}."
             )
         if covs.ndim == 3:
-            variances, basis = _eigenbasis(covs)
+            variances, basis = eigenbasis(covs)
         else:
             variances, basis = covs.reshape(k, -1), None
             if bool((variances < 0).any()):
                 worst = variances.min().item()
                 raise ValueError(f"covs must hold variances >= 0; got {worst}. Pass variances, not log-variances.")
-        self._fill(weights, means, covs, variances, basis)
+        self._fill(weights.to(means), weights.log().to(means), means, covs, variances, Axes(basis))
 
-    def _fill(self, weights: Tensor, means: Tensor, covs: Tensor, variances: Tensor, basis: Tensor | None) -> None:
-        self.weights, self.means, self.covs = weights, means, covs
-        self._variances, self._basis = variances, basis  # (K, d) or (K, 1); (K, d, d) or None
-        self._log_weights = weights.log()
+    def _fill(
+        self, weights: Tensor, log_weights: Tensor, means: Tensor, covs: Tensor | None, variances: Tensor, axes: Axes
+    ) -> None:
+        self.weights, self.means = weights, means
+        # logarithms of their own: float32 knows no weight below 1e-45, but its logarithm well
+        self._log_weights = log_weights
+        self._covs, self._variances, self._axes = covs, variances, axes  # variances (K, R) or (K, 1)
         self._cloud: Cloud | None = None  # made when it is needed
         self.dim, self.dtype, self.device = means.shape[1], means.dtype, means.device
 
@@ -96,7 +100,42 @@ class GaussianMixture(Distribution):
             raise ValueError(f"points must have shape (n, dim); got {tuple(points.shape)}.")
         n = points.shape[0]
         flat = torch.full((n,), 1.0 / n, dtype=points.dtype, device=points.device)
-        return cls._built(flat, points, torch.zeros_like(flat), torch.zeros_like(flat)[:, None], None)
+        zeros = torch.zeros_like(flat)
+        return cls._built(flat, flat.log(), points, zeros, zeros[:, None], Axes(None))
+
+    @classmethod
+    def low_rank(
+        cls,
+        weights: Tensor | Sequence[float],
+        means: Tensor | Sequence[Sequence[float]],
+        factors: Tensor | Sequence,
+        variances: Tensor | Sequence[float],
+    ) -> Self:
+        """The mixture with C_k = F_k F_k^T + s_k I: weights (K,), means (K, d), factors F (K, d, r), variances s (K,).
+
+        For r < d no matrix d x d is ever made but by ``covs``, ``cov``, ``full_covs`` and ``posterior_cov``. s_k = 0
+        puts a component on the subspace that F_k spans.
+
+        Raises ValueError for wrong shapes, non-finite entries, weights that are no probability vector, s_k < 0.
+        """
+        means = shapes.floating("means", means)
+        if means.ndim != 2 or means.numel() == 0:
+            raise ValueError(f"means must have shape (components, dim); got {tuple(means.shape)}.")
+        k, d = means.shape
+        weights = probabilities(shapes.floating("weights", weights), k)
+        factors = shapes.floating("factors", factors).to(means)
+        if factors.ndim != 3 or factors.shape[:2] != (k, d) or factors.shape[2] == 0:
+            raise ValueError(
+                f"factors must have shape ({k}, {d}, rank), as means has shape ({k}, {d}); got {tuple(factors.shape)}."
+            )
+        variances = shapes.floating("variances", variances).to(means)
+        if variances.shape != (k,) or bool((variances < 0).any()):
+            raise ValueError(f"variances must have shape ({k},) and be >= 0; got {variances.tolist()}.")
+        if factors.shape[2] >= d:
+            covs = factors @ factors.mT + torch.diag_embed(variances.unsqueeze(-1).expand(-1, d))
+            return cls(weights, means, 0.5 * (covs + covs.mT))
+        along, basis = thin_basis(factors, variances)
+        return cls._built(weights.to(means), weights.log().to(means), means, None, along, Axes(basis))
 
     @property
     def components(self) -> int:
@@ -107,10 +146,15 @@ class GaussianMixture(Distribution):
         return self.weights @ self.means
 
     @property
+    def covs(self) -> Tensor:
+        """(K,), (K, d) or (K, d, d), as they were given; full ones, made each time, for a mixture of low rank."""
+        return self._axes.matrix(self._variances, self.dim) if self._covs is None else self._covs
+
+    @property
     def cov(self) -> Tensor:
         centred = self.means - self.mean
         between = (self.weights[:, None] * centred).T @ centred
-        if self.covs.ndim == 3:
+        if self._axes.basis is not None:
             return torch.einsum("k,kde->de", self.weights, self.covs) + between
         return torch.diag(self.weights @ self._variances.expand(-1, self.dim)) + between
 
@@ -120,41 +164,46 @@ class GaussianMixture(Distribution):
 
     def full_covs(self) -> Tensor:
         """The covariances as full matrices, (K, d, d)."""
-        if self.covs.ndim == 3:
-            return self.covs
-        return torch.diag_embed(self._variances.expand(-1, self.dim))
+        covs = self.covs
+        return covs if covs.ndim == 3 else torch.diag_embed(self._variances.expand(-1, self.dim))
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
-        parts = (self.weights, self.means, self.covs, self._variances, self._basis)
-        return self._built(*(None if part is None else part.to(device=device, dtype=dtype) for part in parts))
+        parts = (self.weights, self._log_weights, self.means, self._covs, self._variances)
+        moved = (None if part is None else part.to(device=device, dtype=dtype) for part in parts)
+        return self._built(*moved, self._axes.to(dtype, device))
 
     def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
         n = shapes.count("n", n)
         which = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        z = torch.randn(n, self.dim, dtype=self.dtype, device=self.device, generator=generator)
+        basis = self._axes.basis
+        coordinates = self.dim if basis is None else self._variances.shape[1]
+        z = torch.randn(n, coordinates, dtype=self.dtype, device=self.device, generator=generator)
         z = z * self._variances[which].sqrt()
-        if self._basis is None:
+        if basis is None:
             return self.means[which] + z
+        if self._axes.thin:
+            on, rest = z.split([basis.shape[-1], self.dim], -1)
+            on = on - torch.einsum("nde,nd->ne", basis[which], rest)  # the rest has nothing along the axes
+            return self.means[which] + rest + torch.einsum("nde,ne->nd", basis[which], on)
         if self.components == 1:
-            return self.means + z @ self._basis[0].T
-        return self.means[which] + torch.einsum("nde,ne->nd", self._basis[which], z)
+            return self.means + z @ basis[0].T
+        return self.means[which] + torch.einsum("nde,ne->nd", basis[which], z)
 
     def noised(self, alpha: float, sigma: float) -> Self:
         alpha, sigma = float(alpha), float(sigma)
         shapes.level(alpha, sigma)
-        covs, noise = alpha**2 * self.covs, sigma**2
-        if covs.ndim == 3:
-            covs = covs + noise * torch.eye(self.dim, dtype=self.dtype, device=self.device)
-        else:
-            covs = covs + noise
+        covs, noise = self._covs, sigma**2
+        if covs is not None:
+            covs = alpha**2 * covs
+            covs = covs + (noise * torch.eye(self.dim).to(covs) if covs.ndim == 3 else noise)
         variances = alpha**2 * self._variances + noise
-        return self._built(self.weights, alpha * self.means, covs, variances, self._basis)
+        return self._built(self.weights, self._log_weights, alpha * self.means, covs, variances, self._axes)
 
     def projected(self, direction: Tensor) -> "GaussianMixture":
         """The 1-D law of <direction, x_0>, for a direction (dim,) of any length."""
         direction = shapes.points(direction, self.dim).to(self.means)
-        along = direction if self._basis is None else torch.einsum("kde,d->ke", self._basis, direction)
-        variances = (self._variances.expand(-1, self.dim) * along**2).sum(-1)
+        along = self._axes.turn(direction.unsqueeze(0))
+        variances = (self._variances.expand(-1, along.shape[-1]) * along**2).sum(-1)
         return GaussianMixture(self.weights, (self.means @ direction)[:, None], variances)
 
     def _cdf(self, x: Tensor) -> Tensor:
@@ -172,16 +221,24 @@ class GaussianMixture(Distribution):
             logits, common = self._logits(x, alpha, sigma)
             return torch.logsumexp(logits, -1) + common
 
-        return self._chunked(formula, x, 1.0, 0.0) - 0.5 * self.dim * math.log(2 * math.pi)
+        def fast(terms, x):
+            nothing = torch.zeros_like(terms.spread)
+            return averages(terms, Pull(terms.means, nothing, nothing), x)
+
+        constant = 0.5 * self.dim * math.log(2 * math.pi)
+        return self._averaged(x, 1.0, 0.0, fast, formula, log_total=True) - constant
 
     def _score(self, x: Tensor) -> Tensor:
         def formula(x, alpha, sigma):
             pull = self._responsibilities(x, alpha, sigma).unsqueeze(-1) / self._variances
             if self._isotropic():
                 return pull[..., 0] @ self.means - pull[..., 0].sum(-1, keepdim=True) * x
-            return -self._turned_back(pull * self._residual(x, alpha)).sum(-2)
+            return -self._axes.back(pull * self._residual(x, alpha)).sum(-2)
 
-        return self._chunked(formula, x, 1.0, 0.0)
+        def fast(terms, x):
+            return averages(terms, Pull(terms.means, torch.zeros_like(terms.spread), -1 / terms.spread), x)
+
+        return self._averaged(x, 1.0, 0.0, fast, formula)
 
     def _posterior_mean(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         def formula(x, alpha, sigma):
@@ -193,7 +250,37 @@ class GaussianMixture(Distribution):
             to_x = weight * (shapes.column(alpha) * self._variances[:, 0] / spread)
             return _combined(to_mean, self.means) + to_x.sum(-1, keepdim=True) * x
 
-        return self._chunked(formula, x, alpha, sigma)
+        def fast(terms, x):
+            to_mean = sigma**2 / terms.spread * self._axes.turn(self.means)
+            return averages(
+                terms, Pull(torch.zeros_like(self.means), to_mean, alpha * self._variances / terms.spread), x
+            )
+
+        return self._averaged(x, alpha, sigma, fast, formula)
+
+    def _averaged(
+        self,
+        x: Tensor,
+        alpha: Scalar,
+        sigma: Scalar,
+        fast: Callable[[Terms, Tensor], Averages],
+        formula: Formula,
+        *,
+        log_total: bool = False,
+    ) -> Tensor:
+        """By a fast route, and by the formula the rows for which that cannot promise its digits."""
+        flat = x.reshape(-1, self.dim)
+        if isinstance(alpha, Tensor) or isinstance(sigma, Tensor) or self._large() or self._axes.thin:
+            return self._chunked(formula, x, alpha, sigma)
+        terms = Terms(self._log_weights, alpha * self.means, alpha**2 * self._variances + sigma**2, self._axes)
+        if not worthwhile(terms, flat):
+            return self._chunked(formula, x, alpha, sigma)
+        found = fast(terms, flat)
+        out = found.log_total if log_total else found.values
+        unsure = (~found.sure).nonzero()[:, 0]
+        if len(unsure):
+            out = out.index_copy(0, unsure, self._chunked(formula, flat[unsure], alpha, sigma))
+        return out.reshape(x.shape[:-1] + out.shape[1:])
 
     def _posterior_cov(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         def formula(x, alpha, sigma):
@@ -202,9 +289,12 @@ class GaussianMixture(Distribution):
             away = means - (weight * means).sum(-2, keepdim=True)
             between = torch.einsum("nkd,nke->nde", weight * away, away)
             within = weight * (self._variances * _squared(sigma) / self._noised_variances(alpha, sigma))
-            if self._basis is None:
+            basis = self._axes.basis
+            if basis is None:
                 return between + torch.diag_embed(within.sum(-2).expand(-1, self.dim))
-            return between + torch.einsum("kde,nke,kfe->ndf", self._basis, within, self._basis)
+            if self._axes.thin:
+                return between + self._axes.matrix(within, self.dim).sum(-3)
+            return between + torch.einsum("kde,nke,kfe->ndf", basis, within, basis)
 
         return self._chunked(formula, x, alpha, sigma, row=self.dim)
 
@@ -215,10 +305,8 @@ class GaussianMixture(Distribution):
         """
         spread = self._noised_variances(alpha, sigma)
         to_mean, to_x = _squared(sigma) / spread, _component(alpha) * self._variances / spread
-        if self._basis is None:
-            return to_mean * self.means + to_x * x.unsqueeze(-2)
-        means = torch.einsum("kd,kde->ke", self.means, self._basis)
-        return self._turned_back(to_mean * means + to_x * torch.einsum("nd,kde->nke", x, self._basis))
+        turn = self._axes.turn
+        return self._axes.back(to_mean * turn(self.means) + to_x * turn(x.unsqueeze(-2)))
 
     def _responsibilities(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         return torch.softmax(self._logits(x, alpha, sigma)[0], -1)
@@ -229,7 +317,7 @@ class GaussianMixture(Distribution):
         The logits decide the responsibilities by their differences. Far from every mean those are small against the
         logits, so the distance to the nearest mean is taken out before it can swallow them.
         """
-        if self.means.numel() > DIRECT_ELEMENTS and self._isotropic():
+        if self._large():
             return self._logits_of_a_cloud(x, alpha, sigma)
         spread = self._noised_variances(alpha, sigma)
         residual = self._residual(x, alpha)
@@ -265,7 +353,7 @@ class GaussianMixture(Distribution):
 
     def _log_volume(self, spread: Tensor) -> Tensor:
         """log det S_k, shape (K,) or (n, K)."""
-        return spread.log().sum(-1) * (self.dim // spread.shape[-1])
+        return self._axes.total(spread.log(), self.dim)
 
     def _logits_of_a_cloud(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> tuple[Tensor, Tensor]:
         """The same for many isotropic components, with a distance common to all taken out."""
@@ -284,29 +372,30 @@ class GaussianMixture(Distribution):
     def _residual(self, x: Tensor, alpha: Scalar) -> Tensor:
         """y_k = U_k^T (x - alpha m_k), shape (n, K, d)."""
         away = x.unsqueeze(-2) - _component(alpha) * self.means
-        return away if self._basis is None else torch.einsum("nkd,kde->nke", away, self._basis)
-
-    def _turned_back(self, y: Tensor) -> Tensor:
-        return y if self._basis is None else torch.einsum("nke,kde->nkd", y, self._basis)
+        return self._axes.turn(away)
 
     def _noised_variances(self, alpha: Scalar, sigma: Scalar) -> Tensor:
         """S_k, shape (K, r) for numbers and (n, K, r) for one level a point, r = dim or 1."""
         return _component(alpha) ** 2 * self._variances + _squared(sigma)
 
     def _isotropic(self) -> bool:
-        return self._basis is None and self._variances.shape[1] == 1
+        return self._axes.basis is None and self._variances.shape[1] == 1
+
+    def _large(self) -> bool:
+        return self.means.numel() > DIRECT_ELEMENTS and self._isotropic()
 
     def _chunked(self, formula: Formula, x: Tensor, alpha: Scalar, sigma: Scalar, row: int = 1) -> Tensor:
         per_point = max(self.components * self.dim, row**2)
-        if self.means.numel() > DIRECT_ELEMENTS and row == 1 and self._isotropic():
+        if self._large() and row == 1:
             per_point = (
                 self.components // 16 if self.dim > FEW_DIMENSIONS else self.components
             )  # products block themselves
         return in_pieces(formula, x, alpha, sigma, per_point=per_point)
 
     def __repr__(self) -> str:
-        shape = {1: "isotropic", 2: "diagonal", 3: "full"}[self.covs.ndim]
-        if not self.covs.any():
+        rank = self._variances.shape[1] - self.dim
+        shape = f"rank-{rank}" if self._covs is None else {1: "isotropic", 2: "diagonal", 3: "full"}[self._covs.ndim]
+        if not self._variances.any():
             shape = "Dirac"
         noun = "component" if self.components == 1 else "components"
         return f"GaussianMixture({self.components} {shape} {noun} in R^{self.dim})"
@@ -328,29 +417,3 @@ def _component(value: Scalar) -> Scalar:
 
 def _squared(value: Scalar) -> Scalar:
     return _component(value) ** 2
-
-
-def _weights(weights: Tensor, k: int) -> Tensor:
-    if weights.shape != (k,):
-        raise ValueError(f"weights must have shape ({k},), one per mean; got {tuple(weights.shape)}.")
-    if not bool((weights > 0).all()):
-        raise ValueError(f"weights must be > 0; got {weights.min().item()}. Leave out components of weight zero.")
-    total = weights.sum().item()
-    if abs(total - 1) > 16 * k**0.5 * torch.finfo(weights.dtype).eps:
-        raise ValueError(f"weights must sum to one; got a sum of {total!r}. Divide them by their sum.")
-    return weights
-
-
-def _eigenbasis(covs: Tensor) -> tuple[Tensor, Tensor]:
-    eps = torch.finfo(covs.dtype).eps
-    size = covs.abs().amax((-2, -1), keepdim=True)
-    skew = (covs - covs.mT).abs().amax((-2, -1))
-    for k in (skew > 64 * eps * size[:, 0, 0]).nonzero().flatten().tolist():
-        raise ValueError(f"covs must be symmetric; covs[{k}] differs from its transpose by {skew[k].item():.3g}.")
-    variances, basis = torch.linalg.eigh(0.5 * (covs + covs.mT))
-    floor = -4 * covs.shape[-1] * eps * size[:, 0]
-    for k in (variances < 16 * floor).any(-1).nonzero().flatten().tolist():
-        raise ValueError(
-            f"covs must be positive semi-definite; covs[{k}] has the eigenvalue {variances[k].min().item():.6g}."
-        )
-    return torch.where(variances > -floor, variances, 0.0), basis  # below eigh's resolution a direction is flat

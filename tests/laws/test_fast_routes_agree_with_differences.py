@@ -1,0 +1,121 @@
+"""Mixtures at many points: tables, planes and screens give what differences give, or hand the point back."""
+
+import math
+
+import pytest
+import torch
+
+from tests.laws.checks import EPS, rounding, typical, worst
+from toy_distributions import GaussianMixture, averages, mixture
+
+LEVELS = [(1.0, 1e-6), (0.7, 1e-3), (0.7, 0.3), (0.01, 1.0), (0.0, 1.0), (1.0, 30.0), (1.0, 1e4)]
+
+
+def law(d: int, kind: str = "full", spread: float = 2.0, components: int = 12) -> GaussianMixture:
+    generator = torch.Generator().manual_seed(d)
+    means = spread * torch.randn(components, d, dtype=torch.float64, generator=generator)
+    roots = torch.randn(components, d, d, dtype=torch.float64, generator=generator)
+    covs = roots @ roots.mT / d + 0.05 * torch.eye(d, dtype=torch.float64)
+    covs[0] *= 1e-4
+    covs[1, :, 0] = covs[1, 0, :] = 0.0  # a flat direction
+    weights = torch.linspace(-40, 0, components, dtype=torch.float64).exp()
+    given = {"full": covs, "diagonal": covs.diagonal(dim1=-2, dim2=-1), "isotropic": covs[:, -1, -1]}[kind]
+    return GaussianMixture(weights / weights.sum(), means, given)
+
+
+def points(law: GaussianMixture, alpha: float, sigma: float, n: int = 3000) -> torch.Tensor:
+    near = typical(law, alpha, sigma, n)
+    return torch.cat([near, 30 * near[: n // 10]])
+
+
+def answers(law: GaussianMixture, x: torch.Tensor, alpha: float, sigma: float) -> tuple[torch.Tensor, ...]:
+    noised = law.noised(alpha, sigma)
+    return law.posterior_mean(x, alpha, sigma), noised.score(x), noised.log_prob(x)
+
+
+def miss(law: GaussianMixture, alpha: float, sigma: float, aside: float = 0.0) -> float:
+    """In units of what rounding x and the parameters does, and of 1e-12 of the size of an answer."""
+    x = points(law, alpha, sigma)
+    x[:, -1] += aside
+    found = answers(law, x, alpha, sigma)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mixture, "worthwhile", lambda terms, x: False)
+        plain = answers(law, x, alpha, sigma)
+        bound = rounding(law, x, alpha, sigma)
+    of_mean = bound.mean + 1e-12 * plain[0].norm(dim=-1)
+    of_score = bound.tweedie + 1e-12 * sigma**2 * plain[1].norm(dim=-1)
+    of_log = 1e-12 * plain[2].abs().clamp_min(1) + x.norm(dim=-1) * bound.tweedie / sigma**2
+    return max(
+        worst((found[0] - plain[0]).norm(dim=-1), of_mean),
+        worst(sigma**2 * (found[1] - plain[1]).norm(dim=-1), of_score),
+        worst((found[2] - plain[2]).abs(), of_log),
+    )
+
+
+@pytest.mark.parametrize("kind", ["full", "diagonal", "isotropic"])
+@pytest.mark.parametrize("d", [1, 2, 5, 8, 9, 24])
+def test_they_agree(d, kind):
+    for level in LEVELS:
+        assert miss(law(d, kind), *level) <= 1, level
+
+
+def sure(d: int, alpha: float, sigma: float, spread: float = 2.0) -> float:
+    """The share of rows that the fast route answers itself."""
+    p = law(d, spread=spread).noised(alpha, sigma)
+    terms = averages.Terms(p._log_weights, p.means, p._variances, p._axes)
+    nothing = torch.zeros_like(terms.spread)
+    x = points(law(d, spread=spread), alpha, sigma)
+    assert averages.worthwhile(terms, x)
+    return averages.averages(terms, averages.Pull(p.means, nothing, nothing), x).sure.double().mean().item()
+
+
+def test_where_they_serve_and_where_they_stand_back():
+    for d in (1, 2, 8):
+        assert sure(d, 0.7, 0.3) > 0.85  # the points thirty times as far may be handed back
+        assert sure(d, 1.0, 1e-6, spread=1e6) < 0.1
+    assert sure(24, 0.7, 0.3) > 0.85
+    assert sure(24, 0.01, 1.0) == 0  # every component contends
+
+
+@pytest.mark.parametrize("d", [2, 24])
+def test_tables_are_not_trusted_far_from_every_mean(d, monkeypatch):
+    """There the logits are large and alike, and only their small differences matter."""
+    means = torch.zeros(12, d, dtype=torch.float64)
+    means[:, 0] = torch.linspace(-1, 1, 12)
+    row = GaussianMixture(torch.full((12,), 1 / 12, dtype=torch.float64), means, torch.ones(12, dtype=torch.float64))
+    assert miss(row, 1.0, 0.05, aside=1e8) <= 1
+    if d == 2:
+        monkeypatch.setattr(averages, "LOGIT_UNITS", math.inf)
+        assert miss(row, 1.0, 0.05, aside=1e8) > 1
+
+
+def test_a_logit_off_by_1e_9_is_caught(monkeypatch):
+    monkeypatch.setattr(averages, "BITS", averages.BITS * (1 + 1e-9))
+    assert miss(law(2), 0.7, 0.3) > 1
+
+
+def test_a_screen_that_drops_a_contender_is_caught(monkeypatch):
+    assert miss(law(24, spread=0.5), 0.7, 0.3) <= 1
+    monkeypatch.setattr(averages, "NEGLIGIBLE", 0.1)
+    monkeypatch.setattr(averages, "CROWDED", 1.0)
+    assert miss(law(24, spread=0.5), 0.7, 0.3) > 1
+
+
+@pytest.mark.parametrize("d", [2, 24])
+def test_pieces_do_not_matter(d, monkeypatch):
+    p, level = law(d), (0.7, 0.3)
+    x = points(p, *level)
+    whole = answers(p, x, *level)
+    for name, size in (("CACHED", 1), ("STRETCH", 100), ("PAIRS", 1)):
+        monkeypatch.setattr(averages, name, size)
+    for a, b in zip(answers(p, x, *level), whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e3 * EPS)
+
+
+@pytest.mark.parametrize("d", [2, 24])
+def test_whoever_wants_derivatives_gets_them(d):
+    p = law(d)
+    x = points(p, 0.7, 0.3, 800).requires_grad_()
+    noised = p.noised(0.7, 0.3)
+    (gradient,) = torch.autograd.grad(noised.log_prob(x).sum(), x)
+    torch.testing.assert_close(gradient, noised.score(x.detach()), rtol=1e-9, atol=1e-9)
