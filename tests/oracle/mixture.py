@@ -53,6 +53,39 @@ def mixture(
     return question, inputs
 
 
+def low_rank(
+    weights: Sequence[float],
+    means: Sequence[Sequence[float]],
+    factors: Sequence[Sequence[Sequence[float]]],
+    variances: Sequence[float],
+    x: Sequence[float],
+    alpha: float,
+    sigma: float,
+) -> tuple[Question, list[Input]]:
+    """The question about a mixture with the covariances F_k F_k^T + s_k I, factors F_k being d x r."""
+    k, d, r = len(means), len(x), len(factors[0][0])
+    inputs = plain(*weights) + plain(*(m for mean in means for m in mean))
+    for factor in factors:
+        size = max(abs(v) for row in factor for v in row)
+        inputs += [Input(v, size) for row in factor for v in row]
+    inputs += plain(*variances) + plain(*x, alpha, sigma)
+
+    def question(values, digits):
+        rest = iter(values)
+        w = [next(rest) for _ in range(k)]
+        m = [[next(rest) for _ in range(d)] for _ in range(k)]
+        F = [[[next(rest) for _ in range(r)] for _ in range(d)] for _ in range(k)]
+        s = [next(rest) for _ in range(k)]
+        C = [
+            [[mp.fsum(f[i][e] * f[j][e] for e in range(r)) + (v if i == j else 0) for j in range(d)] for i in range(d)]
+            for f, v in zip(F, s, strict=True)
+        ]
+        point = [next(rest) for _ in range(d)]
+        return _sum(w, m, C, point, next(rest), next(rest))
+
+    return question, inputs
+
+
 def _sum(w, m, C, x, alpha, sigma) -> Answer:
     d = range(len(x))
     logs, slopes, means, covs = [], [], [], []
