@@ -3,9 +3,22 @@
 from toy_distributions.base import Distribution
 from toy_distributions.box import Box
 from toy_distributions.mixture import GaussianMixture
+from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
 from toy_distributions.product import Product
 from toy_distributions.registry import Registry
 from toy_distributions.sphere import Circle, Sphere
 from toy_distributions.zoo import LAWS
 
-__all__ = ["LAWS", "Box", "Circle", "Distribution", "GaussianMixture", "Product", "Registry", "Sphere"]
+__all__ = [
+    "LAWS",
+    "Box",
+    "Checkerboard",
+    "Circle",
+    "Distribution",
+    "GaussianMixture",
+    "MixtureOf",
+    "Product",
+    "Registry",
+    "SimplexCorners",
+    "Sphere",
+]

@@ -106,6 +106,21 @@ class Distribution(ABC):
     @abstractmethod
     def _posterior_cov(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor: ...
 
+    def _noised_log_prob(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        """``noised(alpha, sigma).log_prob(x)`` for levels that may vary by point: equal levels are done together."""
+        if not isinstance(alpha, Tensor) and not isinstance(sigma, Tensor):
+            return self.noised(alpha, sigma)._log_prob(x)
+        batch, flat = x.shape[:-1], x.reshape(-1, self.dim)
+        alpha, sigma = (torch.as_tensor(v, dtype=torch.float64).expand(batch).reshape(-1) for v in (alpha, sigma))
+        rows: dict[tuple[float, float], list[int]] = {}
+        for i, level in enumerate(zip(alpha.tolist(), sigma.tolist(), strict=True)):
+            rows.setdefault(level, []).append(i)
+        out = flat.new_zeros(len(flat))
+        for level, some in rows.items():
+            some = torch.tensor(some, device=x.device)
+            out = out.index_copy(0, some, self.noised(*level)._log_prob(flat[some]))
+        return out.reshape(batch)
+
     def _cdf(self, x: Tensor) -> Tensor:
         raise ValueError(f"{self!r} has no closed cdf; noise a mixture or a Box instead.")
 

@@ -30,6 +30,7 @@ from torch import Tensor
 from toy_distributions.base import Distribution
 from toy_distributions.box import Box
 from toy_distributions.mixture import GaussianMixture
+from toy_distributions.mixture_of import MixtureOf
 from toy_distributions.product import Product
 from toy_distributions.sphere import Sphere
 
@@ -46,7 +47,9 @@ def _scales(low: float, high: float) -> SearchStrategy[float]:
 
 
 def _vectors(dim: int, low: float = -3.0, high: float = 3.0) -> SearchStrategy[Tensor]:
-    entries = st.lists(_between(low, high), min_size=dim, max_size=dim)
+    # the fourth moment of coordinates below 1e-77 would not be a float
+    coordinate = _between(low, high).map(lambda v: v if abs(v) > 1e-70 else 0.0)
+    entries = st.lists(coordinate, min_size=dim, max_size=dim)
     return entries.map(lambda v: torch.tensor(v, dtype=torch.float64))
 
 
@@ -99,9 +102,19 @@ def products(draw: DrawFn) -> Product:
     return Product(*draw(st.lists(small, min_size=2, max_size=3)))
 
 
+@st.composite
+def mixtures_of(draw: DrawFn, dims: Sequence[int] = (1, 2, 3)) -> MixtureOf:
+    """Mixtures of two or three small laws of different kinds on one R^d."""
+    d = [draw(st.sampled_from(list(dims)))]
+    small = st.one_of(mixtures(dims=d, components=(1, 2)), spheres(dims=d), boxes(dims=d))
+    laws = draw(st.lists(small, min_size=2, max_size=3))
+    weights = torch.tensor([draw(_scales(1e-3, 1)) for _ in laws], dtype=torch.float64)
+    return MixtureOf(weights / weights.sum(), laws)
+
+
 def laws() -> SearchStrategy[Distribution]:
     """Any of them."""
-    return st.one_of(mixtures(), spheres(), boxes(), products())
+    return st.one_of(mixtures(), spheres(), boxes(), products(), mixtures_of())
 
 
 def noise_levels(

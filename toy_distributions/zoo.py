@@ -7,6 +7,7 @@ import torch
 from toy_distributions.base import Distribution
 from toy_distributions.box import Box
 from toy_distributions.mixture import GaussianMixture
+from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
 from toy_distributions.product import Product
 from toy_distributions.registry import Registry
 from toy_distributions.sphere import Circle, Sphere
@@ -117,3 +118,28 @@ def box_2d() -> Distribution:
 def product() -> Distribution:
     """Circle times interval: a cylinder's side in space."""
     return Product(Circle(radius=1.0), Box(-0.5, 0.5))
+
+
+@LAWS.add("checkerboard")
+def checkerboard() -> Distribution:
+    """The uniform law on the black cells of a 4 x 4 checkerboard on [-1, 1]^2."""
+    return Checkerboard(4, 1.0)
+
+
+@LAWS.add("mixture_of_boxes_1d")
+def mixture_of_boxes_1d() -> Distribution:
+    """Two intervals and a narrow Gaussian between them on the line."""
+    return MixtureOf([0.5, 0.3, 0.2], [Box(-2.0, -1.0), Box(0.5, 2.5), GaussianMixture.gaussian(0.0, 0.01)])
+
+
+@LAWS.add("circle_square_point")
+def circle_square_point() -> Distribution:
+    """A circle, a square inside it and a point outside, in the plane: three kinds of law in one mixture."""
+    square = Box([-0.4, -0.4], [0.4, 0.4])
+    return MixtureOf([0.5, 0.3, 0.2], [Circle(radius=1.2), square, GaussianMixture.dirac([1.6, 1.6])])
+
+
+@LAWS.add("simplex_corners")
+def simplex_corners() -> Distribution:
+    """The three unit vectors of space with equal weight: a category as a one-hot vector."""
+    return SimplexCorners(3)

@@ -8,7 +8,7 @@ import torch
 
 from tests import oracle
 from tests.oracle import Input, Question
-from toy_distributions import Box, Distribution, GaussianMixture, Product, Sphere
+from toy_distributions import Box, Distribution, GaussianMixture, MixtureOf, Product, Sphere
 
 Ask = Callable[[list[float], float, float], list[tuple[Question, list[Input]]]]
 """From x, alpha and sigma to the oracle's questions: one for each block of coordinates."""
@@ -47,8 +47,9 @@ def near_or_far(rng: np.random.Generator, law: Distribution, alpha: float, sigma
     return x.tolist()
 
 
-def mixture(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+def mixture(rng: np.random.Generator, dim: int | None = None) -> tuple[Distribution, Ask]:
     k, d = (int(n) for n in rng.integers(1, 4, size=2))
+    d = dim or d
     structure = str(rng.choice(["isotropic", "diagonal", "full"]))
     weights = rng.dirichlet(np.ones(k)) + 1e-3
     weights = weights / weights.sum()
@@ -72,8 +73,23 @@ def covariance(rng: np.random.Generator, d: int, structure: str) -> np.ndarray:
     return 0.5 * (cov + cov.T)
 
 
-def sphere(rng: np.random.Generator) -> tuple[Distribution, Ask]:
-    d = int(rng.choice([1, 2, 2, 3, 3, 4, 5, 8, 13]))
+def low_rank(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    k, d = int(rng.integers(1, 4)), int(rng.integers(2, 5))
+    rank = int(rng.integers(1, d))
+    weights = np.exp(-rng.uniform(0, 690, size=k)) if rng.random() < 0.3 else rng.dirichlet(np.ones(k)) + 1e-3
+    weights = weights / weights.sum() if k > 1 else np.ones(1)
+    means = log_uniform(rng, 1e-3, 1e2) * rng.normal(size=(k, d))
+    factors = (
+        log_uniform(rng, 1e-2, 1e1) * rng.normal(size=(k, d, rank)) * np.exp(rng.uniform(-3, 3, size=(k, 1, rank)))
+    )
+    variances = np.array([0.0 if rng.random() < 0.25 else log_uniform(rng, 1e-4, 1e2) for _ in range(k)])
+    parts = weights, means, factors, variances
+    law = GaussianMixture.low_rank(*(torch.tensor(part) for part in parts))
+    return law, lambda x, alpha, sigma: [oracle.low_rank(*(part.tolist() for part in parts), x, alpha, sigma)]
+
+
+def sphere(rng: np.random.Generator, dim: int | None = None) -> tuple[Distribution, Ask]:
+    d = dim or int(rng.choice([1, 2, 2, 3, 3, 4, 5, 8, 13]))
     radius = log_uniform(rng, 1e-2, 1e2)
     blur = 0.0 if rng.random() < 0.5 else log_uniform(rng, 1e-4, 1e1)
     centre = rng.normal(size=d) * (rng.random() < 0.3)
@@ -81,8 +97,8 @@ def sphere(rng: np.random.Generator) -> tuple[Distribution, Ask]:
     return law, lambda x, alpha, sigma: [oracle.sphere(radius, blur, centre.tolist(), x, alpha, sigma)]
 
 
-def box(rng: np.random.Generator) -> tuple[Distribution, Ask]:
-    d = int(rng.integers(1, 3))
+def box(rng: np.random.Generator, dim: int | None = None) -> tuple[Distribution, Ask]:
+    d = dim or int(rng.integers(1, 3))
     low = log_uniform(rng, 1e-2, 1e1) * rng.normal(size=d)
     high = low + np.exp(rng.uniform(-4, 3, size=d))
     blur = 0.0 if rng.random() < 0.5 else log_uniform(rng, 1e-4, 1e1)
@@ -99,9 +115,27 @@ def product(rng: np.random.Generator) -> tuple[Distribution, Ask]:
     return Product(one, two), ask
 
 
+def mixture_of(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    """Two or three laws; in one case of three, one of them weighs next to nothing."""
+    k, d = int(rng.integers(2, 4)), int(rng.integers(1, 3))
+    weights = rng.dirichlet(np.ones(k)) + 1e-3
+    weights = weights / weights.sum()
+    if rng.random() < 1 / 3:
+        weights[0] = log_uniform(rng, 1e-300, 1e-3)
+        weights[1:] *= (1 - weights[0]) / weights[1:].sum()
+    laws, asks = zip(*((sphere, box, mixture)[i](rng, d) for i in rng.integers(0, 3, size=k)), strict=True)
+
+    def ask(x, alpha, sigma):
+        return [oracle.mixture_of(weights.tolist(), [ask(x, alpha, sigma)[0] for ask in asks], d)]
+
+    return MixtureOf(torch.tensor(weights), laws), ask
+
+
 KINDS: dict[str, Callable[[np.random.Generator], tuple[Distribution, Ask]]] = {
     "mixture": mixture,
+    "low_rank": low_rank,
     "sphere": sphere,
     "box": box,
     "product": product,
+    "mixture_of": mixture_of,
 }

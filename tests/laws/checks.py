@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from toy_distributions import Box, Distribution, GaussianMixture, Product, Sphere
+from toy_distributions import Box, Distribution, GaussianMixture, MixtureOf, Product, Sphere
 
 EPS = 2.0**-52
 UNITS = 64
@@ -20,6 +20,8 @@ def reach(law: Distribution) -> float:
         return reach(law.law)
     if isinstance(law, Product):
         return math.hypot(*(reach(part) for part in law.laws))
+    if isinstance(law, MixtureOf):
+        return max(reach(part) for part in law.laws)
     if isinstance(law, GaussianMixture):
         return law.means.norm(dim=-1).max().item() + law._variances.max().item() ** 0.5
     if isinstance(law, Sphere):
@@ -32,7 +34,7 @@ def narrowest(law: Distribution) -> float:
     """The smallest variance with which the density varies."""
     if isinstance(law, Broken):
         return narrowest(law.law)
-    if isinstance(law, Product):
+    if isinstance(law, Product | MixtureOf):
         return min(narrowest(part) for part in law.laws)
     if isinstance(law, GaussianMixture):
         return law._variances.min().item()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.laws.checks import EPS, UNITS, Broken, typical, worst
-from toy_distributions import LAWS, Box, Distribution, GaussianMixture
+from toy_distributions import LAWS, Box, Distribution, GaussianMixture, MixtureOf
 from toy_distributions import strategies as draws
 
 LINE = [name for name in LAWS if LAWS[name]().dim == 1]
@@ -16,6 +16,8 @@ LINE = [name for name in LAWS if LAWS[name]().dim == 1]
 def oracle(law: Distribution, x: float):
     """P(x_0 <= x): a sum of normal cdfs, or the integral of one over the box, by its antiderivative."""
     x = mp.mpf(x)
+    if isinstance(law, MixtureOf):
+        return mp.fsum(w * oracle(part, x) for w, part in zip(law.weights.tolist(), law.laws, strict=True))
     if isinstance(law, GaussianMixture):
         parts = zip(law.weights.tolist(), law.means[:, 0].tolist(), law._variances[:, 0].tolist(), strict=True)
         return mp.fsum(w * mp.ncdf((x - mp.mpf(m)) / mp.sqrt(mp.mpf(v))) for w, m, v in parts)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.laws.checks import EPS, UNITS, Broken, reach, rounding, typical, worst
-from toy_distributions import LAWS, Box, Distribution, GaussianMixture, Product, Sphere
+from toy_distributions import LAWS, Box, Distribution, GaussianMixture, MixtureOf, Product, Sphere
 from toy_distributions import strategies as draws
 
 Move = tuple[torch.Tensor, float, torch.Tensor]
@@ -20,6 +20,8 @@ def moved(law: Distribution, move: Move) -> Distribution:
     turn, scale, shift = move
     if isinstance(law, Broken):
         return Broken(moved(law.law, move), **law.wrong)
+    if isinstance(law, MixtureOf):
+        return MixtureOf(law.weights, [moved(part, move) for part in law.laws])
     if isinstance(law, GaussianMixture):
         covs = scale**2 * turn @ law.full_covs() @ turn.T
         return GaussianMixture(law.weights, scale * law.means @ turn.T + shift, 0.5 * (covs + covs.mT))

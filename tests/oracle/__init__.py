@@ -6,7 +6,8 @@ covariance of x_0 given x, by a sum or an integral of (density of x_0) times (Ga
 
 from tests.oracle.answer import Answer, Input, Question, answer, condition
 from tests.oracle.box import box
-from tests.oracle.mixture import mixture
+from tests.oracle.combined import mixture_of
+from tests.oracle.mixture import low_rank, mixture
 from tests.oracle.sphere import sphere
 
-__all__ = ["Answer", "Input", "Question", "answer", "box", "condition", "mixture", "sphere"]
+__all__ = ["Answer", "Input", "Question", "answer", "box", "condition", "low_rank", "mixture", "mixture_of", "sphere"]

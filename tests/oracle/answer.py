@@ -28,7 +28,10 @@ class Input(NamedTuple):
 
 
 Question = Callable[[Sequence, int], Answer]
-"""From the inputs' values as mpmath numbers, and the digits wanted, to the answer."""
+"""From the inputs' values as mpmath numbers, and the digits wanted, to the answer.
+
+The last inputs are x, alpha and sigma, so that questions about one point can share them.
+"""
 
 
 def plain(*values: float) -> list[Input]:

@@ -13,10 +13,16 @@ def box(
 ) -> tuple[Question, list[Input]]:
     """The question, and its inputs, for x_0 = u + blur zeta, u uniform between low and high in R^len(x)."""
     d = len(x)
-    inputs = plain(*low, *high, *x, blur, alpha, sigma)
+    inputs = plain(*low, *high, blur, *x, alpha, sigma)
 
     def question(values, digits):
-        a, b, point, (tau, scale, noise) = values[:d], values[d : 2 * d], values[2 * d : 3 * d], values[3 * d :]
+        a, b, tau, point, (scale, noise) = (
+            values[:d],
+            values[d : 2 * d],
+            values[2 * d],
+            values[2 * d + 1 : -2],
+            values[-2:],
+        )
         sides = [_side(a[i], b[i], point[i], tau, scale, noise, digits) for i in range(d)]
         logs, score, mean, variance = zip(*sides, strict=True)
         cov = [variance[i] if i == j else mp.mpf(0) for i in range(d) for j in range(d)]

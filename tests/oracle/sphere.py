@@ -52,7 +52,7 @@ def _angle(d: int, kappa, digits: int):
     if d == 1:
         back = mp.exp(-2 * kappa)
         lag = 2 * back / (1 + back)
-        return mp.log((1 + back) / 2), lag, 1 - (1 - lag) ** 2, mp.mpf(0)
+        return mp.log((1 + back) / 2), lag, lag * (2 - lag), mp.mpf(0)
     low, high = _bump(d, float(kappa), 2.303 * (digits + 6))
     low, high = mp.mpf(low), mp.pi if high == math.pi else mp.mpf(high)
     mass = first = second = sines = mp.mpf(0)
