@@ -1,14 +1,44 @@
 """One step of any size on a point mass is exact; equal samplers are equal to round-off; mutants are not."""
 
 import math
+from itertools import pairwise
 
+import mpmath
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from theory import PROCESSES, Exact, Independent, TimeGrid, VPLinear, solve, uniform_lambda
-from theory.solvers import DDIM, DDPM, DPM2, DPMpp2M, Euler, EulerMaruyama, Heun
+from theory import (
+    PROCESSES,
+    SOLVERS,
+    Exact,
+    Independent,
+    Kind,
+    Model,
+    Prediction,
+    TimeGrid,
+    VPLinear,
+    solve,
+    uniform_lambda,
+)
+from theory.noise import no_noise
+from theory.solvers import (
+    DDIM,
+    DDPM,
+    DPM2,
+    DPM3,
+    AdamsBashforth,
+    DPMpp2M,
+    DPMpp2S,
+    DPMpp3M,
+    DPMpp3S,
+    Euler,
+    EulerMaruyama,
+    Heun,
+    RungeKutta,
+)
+from theory.solvers.tableau import HEUN, KUTTA3, MIDPOINT, RK4
 from toy_distributions import GaussianMixture
 
 from .problems import LAWS, PLANE
@@ -29,13 +59,20 @@ def one_step_error(solver, process, lam_s, lam_t):
 
 
 @pytest.mark.parametrize("name", PROCESSES)
-@pytest.mark.parametrize("solver", [DDIM(), Euler("k"), Heun("k"), DPM2(), DPM2(r1=0.3), DPMpp2M()], ids=repr)
+@pytest.mark.parametrize(
+    "solver",
+    [
+        *(DDIM(), Euler("k"), Heun("k"), DPM2(), DPM2(r1=0.3), DPMpp2M(), DPM3(), DPMpp2S(), DPMpp3S(), DPMpp3M()),
+        *(AdamsBashforth(3), RungeKutta(RK4), RungeKutta(KUTTA3)),
+    ],
+    ids=repr,
+)
 @given(ends=lams)
 def test_exponential_solvers_are_exact_on_a_point_mass(name, solver, ends):
     assert one_step_error(solver, PROCESSES[name](), *ends) < 2e-14
 
 
-@pytest.mark.parametrize("solver", [Euler("t"), Heun("t"), DDIM(coefficient=1.001)], ids=repr)
+@pytest.mark.parametrize("solver", [Euler("t"), Heun("t"), RungeKutta(RK4, "lam"), DDIM(coefficient=1.001)], ids=repr)
 def test_others_are_not(solver):
     assert one_step_error(solver, VPLinear(), -1.0, 2.0) > 1e-6
 
@@ -74,6 +111,11 @@ def test_different_samplers_are_told_apart():
     assert not same(DDIM(eta=0.9), DDIM(eta=1.0), tolerance=1e-3)
 
 
+SEE_NO_PROCESS = [
+    SOLVERS[name]() for name in SOLVERS.names() if not SOLVERS[name]().facts.stochastic and ".t" not in name
+]
+
+
 @pytest.mark.parametrize("law", LAWS)
 def test_solvers_in_k_do_not_see_the_process(law):
     """In y = x / alpha on one lambda grid, VP, VE and the linear path are the same problem."""
@@ -83,8 +125,92 @@ def test_solvers_in_k_do_not_see_the_process(law):
         process = PROCESSES[name]()
         grid = uniform_lambda(process, 9, start=-2, end=2)
         y = torch.linspace(-3, 3, 5 * law.dim, dtype=torch.float64).reshape(5, law.dim)
-        for solver in (DDIM(), Heun("k"), DPM2(), DPMpp2M()):
+        for solver in SEE_NO_PROCESS:
             end = solve(solver, Exact(law, process), grid.levels[0].alpha * y, grid).end / grid.levels[-1].alpha
             ends.append(end)
-    for i in range(4, len(ends)):
-        torch.testing.assert_close(ends[i], ends[i % 4], rtol=1e-10, atol=1e-11)
+    n = len(SEE_NO_PROCESS)
+    for i in range(n, len(ends)):
+        torch.testing.assert_close(ends[i], ends[i % n], rtol=1e-10, atol=1e-11)
+
+
+class Polynomial(Model):
+    """A model that is a polynomial in lambda or in k and does not depend on x: its flow is known in closed form."""
+
+    def __init__(self, process, kind, variable, coefficients):
+        self.process, self.kind, self.variable, self.coefficients = process, kind, variable, coefficients
+
+    def place(self, at):
+        return at.lam - 0.3 if self.variable == "lam" else at.k
+
+    def __call__(self, x, at):
+        value = sum(c * self.place(at) ** n for n, c in enumerate(self.coefficients))
+        return Prediction(self.kind, torch.full_like(x, value), x, at)
+
+    def flow(self, x, s, t):
+        """Its exact flow, by mpmath's quadrature of the linear equation in k or lambda."""
+        with mpmath.workdps(40):
+            polynomial = [mpmath.mpf(c) for c in reversed(self.coefficients)]
+            if self.variable == "k":  # dy/dk = eps
+                change = mpmath.quad(lambda k: mpmath.polyval(polynomial, k), [s.k, t.k])
+                return t.alpha * (x / s.alpha + float(change))
+            lam = [mpmath.mpf(s.lam), mpmath.mpf(t.lam)]
+            if self.kind is Kind.EPS:  # d(x / alpha)/dlam = -e^{-lam} eps
+                change = mpmath.quad(lambda v: -mpmath.exp(-v) * mpmath.polyval(polynomial, v - 0.3), lam)
+                return t.alpha * (x / s.alpha + float(change))
+            change = mpmath.quad(lambda v: mpmath.exp(v) * mpmath.polyval(polynomial, v - 0.3), lam)
+            return t.sigma * (x / s.sigma + float(change))  # d(x / sigma)/dlam = e^lam x_0
+
+
+EXACT = {
+    # solver: the prediction it integrates, the variable, the highest degree it integrates exactly once started
+    DPM2(): (Kind.EPS, "lam", 0),
+    DPM3(): (Kind.EPS, "lam", 1),
+    DPM3(r1=0.7): (Kind.EPS, "lam", 1),
+    DPMpp2S(): (Kind.X0, "lam", 0),
+    DPMpp3S(): (Kind.X0, "lam", 1),
+    DPMpp2M(): (Kind.X0, "lam", 0),
+    DPMpp3M(): (Kind.X0, "lam", 2),
+    DDIM(): (Kind.EPS, "k", 0),
+    RungeKutta(MIDPOINT): (Kind.EPS, "k", 1),
+    RungeKutta(HEUN): (Kind.EPS, "k", 1),
+    RungeKutta(KUTTA3): (Kind.EPS, "k", 3),
+    RungeKutta(RK4): (Kind.EPS, "k", 3),
+    AdamsBashforth(2): (Kind.EPS, "k", 1),
+    AdamsBashforth(3): (Kind.EPS, "k", 2),
+    AdamsBashforth(4): (Kind.EPS, "k", 3),
+}
+UNEQUAL = [-0.9, -0.5, 0.0, 0.2, 0.9]
+"""Nodes in lambda of very different steps: what equal ones hide shows."""
+
+
+def last_step_error(solver, degree, kind, variable):
+    process = VPLinear()
+    model = Polynomial(process, kind, variable, [0.7, -1.1, 0.4, 0.9, -0.6][: degree + 1])
+    levels = [process.level_at(lam) for lam in UNEQUAL]
+    x, memory = torch.tensor([[0.4, -1.3]], dtype=torch.float64), None
+    for s, t in pairwise(levels):
+        found, memory, _ = solver.step(model, x, s, t, memory, no_noise)
+        x = model.flow(x, s, t)  # the start-up's error is not what is asked here
+    return (found - x).abs().max().item()
+
+
+@pytest.mark.parametrize("solver", EXACT, ids=repr)
+def test_one_step_is_exact_up_to_its_degree_and_not_beyond(solver):
+    kind, variable, degree = EXACT[solver]
+    for lower in range(degree + 1):
+        assert last_step_error(solver, lower, kind, variable) < 1e-14
+    assert last_step_error(solver, degree + 1, kind, variable) > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("mutant", "right"),
+    [
+        (DPMpp3M(second=1.001), DPMpp3M()),
+        (AdamsBashforth(2, constant=True), AdamsBashforth(2)),
+        (AdamsBashforth(4, constant=True), AdamsBashforth(4)),
+    ],
+    ids=repr,
+)
+def test_a_wrong_coefficient_shows_in_one_step(mutant, right):
+    kind, variable, degree = EXACT[right]
+    assert last_step_error(mutant, degree, kind, variable) > 1e-6

@@ -3,29 +3,37 @@
 import importlib
 import pkgutil
 
+from theory.solvers.adams import AdamsBashforth
 from theory.solvers.base import SOLVERS, Facts, Solver, Step, Trajectory, solve
 from theory.solvers.churn import Churn
 from theory.solvers.ddim import DDIM
 from theory.solvers.ddpm import DDPM
-from theory.solvers.dpm import DPM2
-from theory.solvers.dpm_pp import DPMpp2M
+from theory.solvers.dpm import DPM2, DPM3
+from theory.solvers.dpm_pp import DPMpp2M, DPMpp2S, DPMpp3M, DPMpp3S
 from theory.solvers.euler_heun import Euler, Heun
 from theory.solvers.euler_maruyama import EulerMaruyama
 from theory.solvers.langevin import AnnealedLangevin, PredictorCorrector
+from theory.solvers.runge_kutta import RungeKutta
 
 __all__ = [
     "DDIM",
     "DDPM",
     "DPM2",
+    "DPM3",
     "SOLVERS",
+    "AdamsBashforth",
     "AnnealedLangevin",
     "Churn",
     "DPMpp2M",
+    "DPMpp2S",
+    "DPMpp3M",
+    "DPMpp3S",
     "Euler",
     "EulerMaruyama",
     "Facts",
     "Heun",
     "PredictorCorrector",
+    "RungeKutta",
     "Solver",
     "Step",
     "Trajectory",

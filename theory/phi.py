@@ -1,0 +1,51 @@
+"""phi functions: the weights of exponential integrators, to full precision at every argument."""
+
+import math
+
+import torch
+from torch import Tensor
+
+SERIES_BELOW = 2.0
+"""|z| up to which the series is used: beyond, the recursion loses no more than a digit by cancellation."""
+
+TERMS = 30
+"""Of the series: 2^30 / 30! = 4e-24."""
+
+
+def phi(k: int, z: float) -> float:
+    r"""phi_k(z) = int_0^1 e^{(1-u) z} u^{k-1} / (k-1)! du for k >= 1, and phi_0(z) = e^z.
+
+    By the recursion phi_{k+1}(z) = (phi_k(z) - 1/k!) / z where it keeps its digits, else by sum_j z^j / (j+k)!.
+    Relative error below 1e-14 for k <= 4 and every finite z. phi_k(0) = 1/k!; phi_k(-inf) = 0.
+    Source: hochbruck2010exponential, eq. 2.10 and 2.12.
+    """
+    if k < 0:
+        raise ValueError(f"k must be an integer >= 0; got k={k}.")
+    if k == 0:
+        return math.exp(z)
+    if abs(z) < SERIES_BELOW:
+        total = 0.0
+        for j in range(TERMS, -1, -1):  # Horner, smallest terms first
+            total = 1.0 + total * z / (j + k + 1)
+        return total / math.factorial(k)
+    if math.isinf(z):
+        return 0.0 if z < 0 else math.inf
+    value = math.expm1(z) / z
+    for j in range(1, k):
+        value = (value - 1 / math.factorial(j)) / z
+    return value
+
+
+def phi_of(k: int, z: Tensor) -> Tensor:
+    """The same elementwise on a tensor of any shape, in its own dtype (relative error some units of it)."""
+    if k == 0:
+        return z.exp()
+    small = z.clamp(-SERIES_BELOW, SERIES_BELOW)
+    series = torch.zeros_like(z)
+    for j in range(TERMS, -1, -1):
+        series = 1.0 + series * small / (j + k + 1)
+    far = torch.where(z.abs() < SERIES_BELOW, SERIES_BELOW, z)
+    value = torch.expm1(far) / far
+    for j in range(1, k):
+        value = (value - 1 / math.factorial(j)) / far
+    return torch.where(z.abs() < SERIES_BELOW, series / math.factorial(k), value)

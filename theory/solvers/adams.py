@@ -1,0 +1,94 @@
+"""Adams-Bashforth methods in k = sigma/alpha: DEIS's rhoAB on any grid, and iPNDM's constant weights."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from theory.prediction import Kind
+from theory.solvers.base import SOLVERS, Facts, Solver, Step
+
+CONSTANT = {
+    1: (1.0,),
+    2: (3 / 2, -1 / 2),
+    3: (23 / 12, -16 / 12, 5 / 12),
+    4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+}
+
+
+@dataclass(frozen=True)
+class AdamsBashforth(Solver):
+    r"""y = x / alpha, dy/dk = eps: eps is replaced by the polynomial through its last values and integrated.
+
+        y_t = y_s + sum_j w_j eps_j,      w_j = int_{k_s}^{k_t} prod_{i != j} (k - k_i) / (k_j - k_i) dk
+
+    over the last ``points`` nodes (rhoAB of DEIS with r = points - 1). constant=True takes the weights of equal steps
+    whatever the grid, as iPNDM and PLMS do: then the order is at most 2 on any grid not uniform in k.
+
+    It starts with fewer points, DDIM first. Such a step errs by O(h^2), which nothing damps: from this start the order
+    is at most 2, from ``start`` of order >= points - 1, which takes the first points - 1 steps, it is ``points``.
+    Exact, once started, for eps a polynomial of degree points - 1 in k that does not depend on x.
+    Source: zhang2022deis, section 3.3; liu2022pndm, eq. 12 (constant weights).
+    """
+
+    points: int = 2
+    constant: bool = False
+    start: Solver | None = None
+
+    def __post_init__(self):
+        if self.points not in CONSTANT:
+            raise ValueError(f"points must be 1, 2, 3 or 4; got points={self.points}.")
+
+    @property
+    def facts(self) -> Facts:
+        started = self.start is not None and (self.start.facts.order or 0) >= self.points - 1
+        limit = self.points if started and not self.constant else 2
+        return Facts(order=min(self.points, limit), evaluations=1, reads=Kind.EPS)
+
+    def step(self, model, x, s, t, memory, noise) -> Step:
+        history = ((s.k, model(x, s).eps), *(memory or ()))[: self.points]
+        if self.start is not None and len(history) < self.points:
+            return Step(self.start.step(model, x, s, t, None, noise).x, memory=history)
+        step = t.k - s.k
+        if self.constant:
+            weights = [step * w for w in CONSTANT[len(history)]]
+        else:
+            weights = _weights([k for k, _ in history], step)
+        y = x / s.alpha
+        for weight, (_, eps) in zip(weights, history, strict=True):
+            y = y + weight * eps
+        return Step(t.alpha * y, memory=history)
+
+
+def _weights(nodes: list[float], step: float) -> list[float]:
+    """Integrals of the Lagrange polynomials over [nodes[0], nodes[0] + step], in units that keep their digits."""
+    if len(nodes) == 1:
+        return [step]
+    assert all(newer < older for newer, older in pairwise(nodes))
+    places = (np.array(nodes) - nodes[0]) / step  # 0, then the older nodes on the other side of the step
+    powers = np.arange(len(nodes))
+    return list(step * np.linalg.solve(places[None, :] ** powers[:, None], 1 / (powers + 1.0)))
+
+
+@SOLVERS.add("deis.rho_ab2")
+def _rho_ab2() -> Solver:
+    """Two-step Adams-Bashforth in k on any grid (DEIS rhoAB1): order 2 at one evaluation."""
+    return AdamsBashforth(2)
+
+
+@SOLVERS.add("deis.rho_ab3")
+def _rho_ab3() -> Solver:
+    """Three-step Adams-Bashforth in k on any grid (DEIS rhoAB2), with its usual start."""
+    return AdamsBashforth(3)
+
+
+@SOLVERS.add("deis.rho_ab4")
+def _rho_ab4() -> Solver:
+    """Four-step Adams-Bashforth in k on any grid (DEIS rhoAB3), with its usual start."""
+    return AdamsBashforth(4)
+
+
+@SOLVERS.add("ipndm.4")
+def _ipndm() -> Solver:
+    """iPNDM: four-step Adams-Bashforth with the weights of equal steps in k, whatever the grid."""
+    return AdamsBashforth(4, constant=True)
