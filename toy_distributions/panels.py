@@ -1,0 +1,325 @@
+r"""Quadrature along a path seen through Gaussian noise: adaptive panels for every point at once, with an error bound.
+
+The law of alpha gamma(T) + N(0, S I), T with density w, has at x the density and the posterior
+
+    p(x) = (2 pi S)^{-d/2} int w(t) e^{-f(t)} dt,        f(t) = |x - alpha gamma(t)|^2 / (2 S),
+
+and for S from 1e-12 to 1e8 all of the mass may lie in a millionth of the path or be spread over it. ``search``
+halves panels, for all points together, until each is either negligible or integrated by Gauss and Legendre to far
+below rounding, both by bounds that hold always:
+
+* with speed and acceleration bounded, |f(z) - f(c)| <= F(R) for complex |z - c| <= R, so that a panel of half-width r
+  has at most the mass 2 r max(w) e^{F(r) - f(c)}, and the point at least the mass of a small interval about c;
+* w is a polynomial of degree DEGREE on each first panel, up to rounding (its Legendre coefficients are looked at when
+  the panels are made). n nodes integrate its product with a polynomial of degree K = 2n - 1 - DEGREE exactly, and
+  e^{-f} is one up to 2 M rho^-K / (rho - 1), where M is its maximum over the ellipse with foci at the panel's ends
+  and semi-axes (rho +- 1/rho) r / 2. The error is at most 8 r max(w) M rho^-K / (rho - 1), for the best rho.
+
+First and second moments are sums over the same nodes; their factors |gamma - gamma*|, in units of the posterior's
+width, enter the bounds too. All differences are taken from one parameter t* a point, near the largest of the
+integrand, so that rounding acts on all nodes alike: f(t* + h) - f(t*) has full relative accuracy.
+
+Everything is float64; other dtypes are converted at the door. Source: trefethen2013approximation, theorem 8.2 and
+theorem 19.3.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from toy_distributions.gauss import rule, to_coefficients
+from toy_distributions.paths import Path
+
+NODES = 40
+DEGREE = 33
+"""Degree up to which the weight is resolved on every first panel."""
+
+EPS = torch.finfo(torch.float64).eps
+RHO = (1.5, 2.0, 3.0, 4.5, 7.0, 10.0, 15.0, 25.0)
+ACCURACY = 41.0
+"""Every panel's error is below e^-ACCURACY of the point's mass: 1.6e-18, so that some hundred stay below 1e-15."""
+
+WILD = 500.0
+"""A panel over which f may vary by more is cut in eight, which saves rounds; else in two, which saves panels."""
+
+SMALLEST = 2.0**-48
+"""Half-width in s below which parameters are no longer exact."""
+
+MOST_PANELS = 2000
+"""Panels a point, on average, beyond which the search is given up."""
+
+
+class Panels(NamedTuple):
+    """First panels: intervals of s in [0, 1] along each arc, with dyadic ends so that differences of s are exact."""
+
+    path: Path
+    arc: Tensor
+    centre: Tensor
+    half: Tensor
+    log_low: Tensor
+    """Log of the smallest weight on the panel."""
+    log_high: Tensor
+    mass: Tensor
+    """Probability of each panel."""
+    log_total: float
+    """Log of the integral of the path's weight."""
+
+    @property
+    def decay(self) -> Tensor:
+        """Log of 8 rho^-K / (rho - 1), for every rho."""
+        rho = self.centre.new_tensor(RHO)
+        return (8 / (rho - 1)).log() - (2 * NODES - 1 - DEGREE) * rho.log()
+
+    def parameter(self, arc: Tensor, s: Tensor) -> Tensor:
+        shape = arc.shape + (1,) * (s.ndim - arc.ndim)
+        return self.path.start[arc].reshape(shape) + self.path.length[arc].reshape(shape) * s
+
+    def to(self, device: torch.device | str | None) -> "Panels":
+        tensors = {name: value.to(device) for name, value in self._asdict().items() if isinstance(value, Tensor)}
+        return self._replace(path=self.path.to(device), **tensors)
+
+
+def resolve(path: Path) -> Panels:
+    """The fewest halvings of the arcs on which the weight is a polynomial of degree DEGREE up to rounding.
+
+    Raises ValueError where thirty halvings do not suffice: the weight vanishes there, or is not smooth.
+    """
+    device = path.start.device
+    nodes, weights = (part.to(device) for part in rule(NODES))
+    # to coefficients of normalised Legendre polynomials, the high degrees only
+    transform = to_coefficients(NODES).to(device)[DEGREE + 1 :]
+    transform = transform / (2 * torch.arange(DEGREE + 1, NODES).to(transform) + 1).sqrt().unsqueeze(-1)
+    arc = torch.arange(len(path.start), device=device)
+    centre, half = torch.full_like(path.start, 0.5), torch.full_like(path.start, 0.5)
+    done: list[tuple[Tensor, ...]] = []
+    while True:
+        s = centre.unsqueeze(-1) + half.unsqueeze(-1) * (2 * nodes - 1)
+        t = path.start[arc].unsqueeze(-1) + path.length[arc].unsqueeze(-1) * s
+        log_weight = path.log_weight(arc, t)
+        top, low = log_weight.max(-1).values, log_weight.min(-1).values
+        relative = torch.exp(log_weight - top.unsqueeze(-1))
+        tail = (relative @ transform.T).norm(dim=-1) / relative.min(-1).values
+        good = (tail <= 8 * EPS) & (half <= 0.25)
+        log_mass = top + (2 * path.length[arc] * half * (relative @ weights)).log()
+        done.append(tuple(part[good] for part in (arc, centre, half, low, top, log_mass)))
+        if bool(good.all()):
+            break
+        if int((~good).sum()) > MOST_PANELS or half[~good].min() < 2.0**-30:
+            raise ValueError(
+                f"the density along the path must be positive and smooth; near t={t[~good][0, 0].item():.6g} it is off "
+                f"a polynomial of degree {DEGREE} by {tail[~good].max().item():.1e} of its smallest value on panels "
+                f"of {half[~good].min().item():.1e}. Round its corners and keep it above zero."
+            )
+        arc, _, centre, half = _parts(2, *(part[~good] for part in (arc, arc, centre, half)))
+    arc, centre, half, low, top, log_mass = (torch.cat(parts) for parts in zip(*done, strict=True))
+    log_total = log_mass.logsumexp(0)
+    return Panels(path, arc, centre, half, low - 1e-3, top + 0.7, (log_mass - log_total).exp(), log_total.item())
+
+
+def _parts(into: int, point: Tensor, first: Tensor, centre: Tensor, half: Tensor) -> tuple[Tensor, ...]:
+    """Every panel cut in ``into`` equal ones, a power of two."""
+    shift = (torch.arange(into).to(half) + 0.5) * (2 / into) - 1
+    centre = (centre.unsqueeze(-1) + half.unsqueeze(-1) * shift).reshape(-1)
+    point, first, half = (part.repeat_interleave(into) for part in (point, first, half / into))
+    return point, first, centre, half
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The panels that count for points (n, dim), m in all, and for each point where its differences are taken from."""
+
+    panels: Panels
+    point: Tensor
+    """(m,) index of the point that the panel serves."""
+    arc: Tensor
+    centre: Tensor
+    half: Tensor
+    home_arc: Tensor
+    """(n,)."""
+    home: Tensor
+    """(n,) in s."""
+    bound: Tensor
+    """(n,) bound on the relative error of the mass."""
+
+
+def search(
+    panels: Panels,
+    x: Tensor,
+    alpha: Tensor,
+    spread: Tensor,
+    *,
+    thin: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+) -> Found:
+    """Panels for the points x (n, dim), with alpha and the variance ``spread`` of shape (n,), all float64.
+
+    thin: a lower bound on the log of a further factor of the integrand, which is at most one on the real line and in
+    the complex plane; it gets the points' indices, gamma(c) and how far from it the panel reaches.
+
+    Raises ValueError if a point needs more than MOST_PANELS panels or panels below SMALLEST, with the error reached.
+    """
+    path, n = panels.path, x.shape[0]
+    point = torch.arange(n, device=x.device).repeat_interleave(len(panels.arc))
+    first = torch.arange(len(panels.arc), device=x.device).repeat(n)
+    centre, half = panels.centre[first], panels.half[first]
+    best = torch.full_like(alpha, -math.inf)
+    home_arc, home = torch.zeros(n, dtype=torch.long, device=x.device), torch.zeros_like(alpha)
+    at_home, width = torch.zeros_like(x), torch.ones_like(alpha)
+    taken: list[tuple[Tensor, ...]] = []
+    while True:
+        arc, low, high = panels.arc[first], panels.log_low[first], panels.log_high[first]
+        r = path.length[arc] * half
+        view = _View(path, arc, panels.parameter(arc, centre), r, x[point], alpha[point], spread[point])
+        # a point has at least the mass of the interval about c over which f rises by one
+        linear, square = view.slope, view.square[:, 0]
+        inner = torch.minimum(r, 2 / (linear + (linear**2 + 4 * square).sqrt()))
+        least = (2 * inner).log() + low - view.f - 1 - view.rounding
+        if thin is not None:
+            least = least + thin(point, view.place, view.reach[:, 0])
+        improved = best.scatter_reduce(0, point, least, "amax")
+        new = (least == improved[point]) & (least > best[point])
+        best = improved
+        home_arc[point[new]], home[point[new]], at_home[point[new]] = arc[new], centre[new], view.place[new]
+        width[point[new]] = (inner * view.speed)[new].clamp_min(1e-300)
+        # the factors gamma - gamma* of second moments, in units of the posterior's width
+        apart = (view.place - at_home[point]).norm(dim=-1, keepdim=True)
+        factors = 2 * torch.log1p((apart + view.reach) / width[point].unsqueeze(-1))
+        most = (2 * r).log() + high - view.lowest + view.rounding + factors[:, 0]
+        rise = view.radii * (linear.unsqueeze(-1) + view.radii * view.square)
+        decay = (rise + factors)[:, 1:] + panels.decay
+        error = r.log() + high - view.f + view.rounding + decay.nan_to_num(math.inf).amin(-1)
+        needed = best[point] - ACCURACY
+        keep, fine = most > needed, error <= needed
+        taken.append(tuple(part[keep & fine] for part in (point, arc, centre, half, error, most)))
+        split = keep & ~fine
+        if not bool(split.any()):
+            break
+        if int(split.sum()) > MOST_PANELS * n or half.min() < SMALLEST:
+            reached = math.exp(min(700.0, (torch.minimum(error, most) - best[point])[split].max().item()))
+            raise ValueError(
+                f"the quadrature cannot meet its bound at noise {spread[point][split].min().item() ** 0.5:.3g} for "
+                f"alpha={alpha[point][split].max().item():.3g}: with panels of {half.min().item():.1e} of the path a "
+                f"relative error of {reached:.1e} may remain. Use a larger sigma, or Circle where the path is round."
+            )
+        wild = r * (linear + r * square) > WILD
+        pieces = [
+            _parts(into, *(part[chosen] for part in (point, first, centre, half)))
+            for into, chosen in ((2, split & ~wild), (8, split & wild))
+        ]
+        point, first, centre, half = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+    point, arc, centre, half, error, most = (torch.cat(parts) for parts in zip(*taken, strict=True))
+    bound = torch.zeros_like(best).index_add(0, point, (error - best[point]).exp())
+    order = point.argsort(stable=True)
+    order = order[(most > best[point] - ACCURACY)[order]]  # some were taken before the best was known
+    point, arc, centre, half = (part[order] for part in (point, arc, centre, half))
+    return Found(panels, point, arc, centre, half, home_arc, home, bound + 64 * EPS)
+
+
+class _View:
+    """Panels seen from points: f at the centre c, and how it may grow within radii R (m, 1 + len(RHO)) about c.
+
+    |f(z) - f(c)| <= slope R + square R^2 for |z - c| <= R. The first radius is the half-width, the rest belong to
+    the ellipses.
+    """
+
+    def __init__(self, path: Path, arc: Tensor, t: Tensor, r: Tensor, x: Tensor, alpha: Tensor, spread: Tensor):
+        self.place, velocity = path.place(arc, t), path.velocity(arc, t)
+        away = x - alpha.unsqueeze(-1) * self.place
+        distance, self.speed = away.norm(dim=-1), velocity.norm(dim=-1)
+        self.f = distance**2 / (2 * spread)
+        scale = alpha / spread
+        self.slope = scale * (away * velocity).sum(-1).abs()
+        self.rounding = 8 * EPS * (x.norm(dim=-1) + alpha * self.place.norm(dim=-1)) * distance / spread
+        self.radii = r.unsqueeze(-1) * r.new_tensor([1.0, *((rho + 1 / rho) / 2 for rho in RHO)])
+        bend = path.acceleration(arc, t, self.radii)
+        speed = self.speed.unsqueeze(-1) + self.radii / 2 * bend
+        self.reach = self.radii * speed
+        """Bounds on |gamma(z) - gamma(c)|."""
+        pulled = distance.unsqueeze(-1) * bend
+        self.square = (scale / 2).unsqueeze(-1) * (pulled + alpha.unsqueeze(-1) * speed**2)
+        # below f's least value on the panel: by its slope, and by the distance that the path can cover
+        by_slope = self.f - r * (self.slope + scale / 2 * r * pulled[:, 0])
+        by_distance = (distance - alpha * self.reach[:, 0]).clamp_min(0) ** 2 / (2 * spread)
+        self.lowest = torch.maximum(by_slope, by_distance)
+
+
+class Nodes:
+    """The nodes of the panels found, with their posterior weights; differentiable in x, alpha and spread.
+
+    gamma = place + shift, where place (n, dim) belongs to the point and shift (m, NODES, dim) to the node;
+    away (n, dim) is x - alpha place. log_mass (n,) is the log of int w e^{-f} dt, w a probability density.
+
+    tilt: the log of a further factor of the integrand, from the points' indices (m,) and gamma at the nodes.
+    """
+
+    def __init__(
+        self,
+        found: Found,
+        x: Tensor,
+        alpha: Tensor,
+        spread: Tensor,
+        tilt: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ):
+        panels, path, point, arc = found.panels, found.panels.path, found.point, found.arc
+        self.point, self.n = point, x.shape[0]
+        nodes, weights = (part.to(x.device) for part in rule(NODES))
+        home = panels.parameter(found.home_arc, found.home)
+        self.place = path.place(found.home_arc, home)
+        self.away = x - alpha.unsqueeze(-1) * self.place
+        velocity = path.velocity(found.home_arc, home)
+        step = found.half.unsqueeze(-1) * (2 * nodes - 1)
+        t = panels.parameter(arc, found.centre.unsqueeze(-1) + step)
+        h = path.length[arc].unsqueeze(-1) * ((found.centre - found.home[point]).unsqueeze(-1) + step)
+        bend = path.bend(found.home_arc[point], home[point], h)
+        other = arc != found.home_arc[point]
+        if bool(other.any()):
+            h = torch.where(other.unsqueeze(-1), 0.0, h)
+            there = path.place(arc[other], t[other]) - self.place[point[other]].unsqueeze(1)
+            bend = bend.index_put((other.nonzero()[:, 0],), there)
+        self.shift = h.unsqueeze(-1) * velocity[point].unsqueeze(1) + bend
+        along = (self.away * velocity).sum(-1)[point].unsqueeze(-1) * h  # the part of away . shift linear in h
+        across = (bend @ self.away[point].unsqueeze(-1)).squeeze(-1)
+        scale, spread_at = alpha[point].unsqueeze(-1), spread[point].unsqueeze(-1)
+        fall = scale / spread_at * (along + across - scale / 2 * (self.shift**2).sum(-1))
+        log_rule = (path.length[arc] * 2 * found.half).log().unsqueeze(-1) + weights.log()
+        log_weight = fall + path.log_weight(arc, t) - panels.log_total + log_rule
+        if tilt is not None:
+            log_weight = log_weight + tilt(point, self.place[point].unsqueeze(1) + self.shift)
+        top = log_weight.detach().amax(-1)
+        top = torch.full_like(alpha, -math.inf).scatter_reduce(0, point, top, "amax")
+        raw = (log_weight - top[point].unsqueeze(-1)).exp()
+        mass = raw.new_zeros(self.n).index_add(0, point, raw.sum(-1))
+        self.log_mass = mass.log() + top - (self.away**2).sum(-1) / (2 * spread)
+        self.weight = raw / mass[point].unsqueeze(-1)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The posterior mean of values (m, NODES, k) at the nodes, (n, k)."""
+        sums = (self.weight.unsqueeze(1) @ values).squeeze(1)
+        return sums.new_zeros(self.n, values.shape[-1]).index_add(0, self.point, sums)
+
+    def cov(self, values: Tensor, mean: Tensor) -> Tensor:
+        """The posterior covariance of values (m, NODES, k) about their mean (n, k): (n, k, k)."""
+        off = values - mean[self.point].unsqueeze(1)
+        sums = (self.weight.unsqueeze(-1) * off).mT @ off
+        return sums.new_zeros(self.n, *sums.shape[1:]).index_add(0, self.point, sums)
+
+
+def parameters(panels: Panels, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """n independent draws of (arc, t) from the path's weight: a panel by its mass, t within it by rejection."""
+    device = panels.mass.device
+    edges = panels.mass.cumsum(0)
+    u = torch.rand(n, dtype=torch.float64, device=device, generator=generator) * edges[-1]
+    which = torch.searchsorted(edges, u, right=True).clamp_max(len(edges) - 1)
+    arc, t = panels.arc[which], torch.zeros_like(u)
+    open_ = torch.arange(n, device=device)
+    while len(open_):
+        place, height = torch.rand(2, len(open_), dtype=torch.float64, device=device, generator=generator)
+        here = which[open_]
+        s = panels.centre[here] + panels.half[here] * (2 * place - 1)
+        t[open_] = panels.parameter(arc[open_], s)
+        log_weight = panels.path.log_weight(arc[open_], t[open_].unsqueeze(-1)).squeeze(-1)
+        open_ = open_[height.log() > log_weight - panels.log_high[here]]
+    return arc, t
