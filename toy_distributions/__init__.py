@@ -1,7 +1,9 @@
 """Laws on R^d with everything known exactly: noised density, score, posterior mean and posterior covariance."""
 
+from toy_distributions.affine import Affine, affine
 from toy_distributions.base import Distribution
 from toy_distributions.box import Box
+from toy_distributions.conditioned import Posterior, conditioned, tilted
 from toy_distributions.mixture import GaussianMixture
 from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
 from toy_distributions.product import Product
@@ -11,14 +13,19 @@ from toy_distributions.zoo import LAWS
 
 __all__ = [
     "LAWS",
+    "Affine",
     "Box",
     "Checkerboard",
     "Circle",
     "Distribution",
     "GaussianMixture",
     "MixtureOf",
+    "Posterior",
     "Product",
     "Registry",
     "SimplexCorners",
     "Sphere",
+    "affine",
+    "conditioned",
+    "tilted",
 ]

@@ -4,8 +4,10 @@ import math
 
 import torch
 
+from toy_distributions.affine import affine
 from toy_distributions.base import Distribution
 from toy_distributions.box import Box
+from toy_distributions.conditioned import conditioned, tilted
 from toy_distributions.mixture import GaussianMixture
 from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
 from toy_distributions.product import Product
@@ -143,3 +145,23 @@ def circle_square_point() -> Distribution:
 def simplex_corners() -> Distribution:
     """The three unit vectors of space with equal weight: a category as a one-hot vector."""
     return SimplexCorners(3)
+
+
+@LAWS.add("circle_in_space")
+def circle_in_space() -> Distribution:
+    """The unit circle on a tilted plane in space, off the origin."""
+    return affine(
+        Circle(radius=1.0), torch.tensor([[2.0, 2.0], [1.0, -2.0], [-2.0, 1.0]]).double() / 3, [0.2, 0.1, 0.0]
+    )
+
+
+@LAWS.add("observed_mixture")
+def observed_mixture() -> Distribution:
+    """Three Gaussians in the plane after one noisy look at the sum of the coordinates: an exact posterior."""
+    return conditioned(mixture_2d(), [[1.0, 1.0]], [0.4], 0.04).law
+
+
+@LAWS.add("tilted_ring")
+def tilted_ring() -> Distribution:
+    """Eight Gaussians on a circle, weighed by exp(x_1 / 2 - x_2^2 / 4)."""
+    return tilted(ring_of_gaussians(), [0.0, 0.5], [0.5, 0.0]).law

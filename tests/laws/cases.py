@@ -8,7 +8,17 @@ import torch
 
 from tests import oracle
 from tests.oracle import Input, Question
-from toy_distributions import Box, Distribution, GaussianMixture, MixtureOf, Product, Sphere
+from toy_distributions import (
+    Box,
+    Distribution,
+    GaussianMixture,
+    MixtureOf,
+    Product,
+    Sphere,
+    affine,
+    conditioned,
+    tilted,
+)
 
 Ask = Callable[[list[float], float, float], list[tuple[Question, list[Input]]]]
 """From x, alpha and sigma to the oracle's questions: one for each block of coordinates."""
@@ -131,6 +141,78 @@ def mixture_of(rng: np.random.Generator) -> tuple[Distribution, Ask]:
     return MixtureOf(torch.tensor(weights), laws), ask
 
 
+def gaussians(rng: np.random.Generator) -> tuple[list, list, list]:
+    """Weights, means and full covariances of one to three components in one to three dimensions."""
+    k, d = (int(n) for n in rng.integers(1, 4, size=2))
+    weights = rng.dirichlet(np.ones(k)) + 1e-3
+    means, spread = log_uniform(rng, 1e-2, 1e1) * rng.normal(size=(k, d)), log_uniform(rng, 1e-2, 1e1)
+    covs = np.stack([spread * covariance(rng, d, "full") for _ in range(k)])
+    return (weights / weights.sum()).tolist(), means.tolist(), covs.tolist()
+
+
+def tensors(*parts: list) -> list[torch.Tensor]:
+    return [torch.tensor(part, dtype=torch.float64) for part in parts]
+
+
+def mapped(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    parts = gaussians(rng)
+    m, d = int(rng.integers(1, 4)), len(parts[1][0])
+    matrix, shift = rng.normal(size=(m, d)).tolist(), rng.normal(size=m).tolist()
+    law = affine(GaussianMixture(*tensors(*parts)), *tensors(matrix, shift))
+    return law, lambda *at: [oracle.mapped(*parts, matrix, shift, at)]
+
+
+def observed(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    """A posterior, with noise or without."""
+    parts = gaussians(rng)
+    d = len(parts[1][0])
+    m = int(rng.integers(1, d + 1))
+    exact = m < d and rng.random() < 1 / 2  # of all coordinates, there would be nothing left to ask
+    matrix = rng.normal(size=(m, d))
+    noise = np.zeros((m, m)) if exact else covariance(rng, m, "full") + log_uniform(rng, 1e-6, 1e1) * np.eye(m)
+    y = matrix @ rng.normal(size=d)
+    if exact:  # an exact observation of a component on a subspace may be impossible
+        eyes = [[[float(i == j) for j in range(d)] for i in range(d)]] * len(parts[2])
+        parts = parts[0], parts[1], (np.array(parts[2]) + 0.1 * np.array(eyes)).tolist()
+    given = matrix.tolist(), y.tolist(), noise.tolist()
+    law = conditioned(GaussianMixture(*tensors(*parts)), *tensors(*given)).law
+    return law, lambda *at: [oracle.conditioned(*parts, *given, at)]
+
+
+def tilted_mixture(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    parts = gaussians(rng)
+    d = len(parts[1][0])
+    precision = covariance(rng, d, "full")
+    if rng.random() < 1 / 3:  # less than every component's own
+        precision = -0.3 / max(1e-3, *(np.linalg.norm(cov) for cov in parts[2])) * np.eye(d)
+    given = precision.tolist(), rng.normal(size=d).tolist()
+    law = tilted(GaussianMixture(*tensors(*parts)), *tensors(*given)).law
+    return law, lambda *at: [oracle.tilted(*parts, *given, at)]
+
+
+ISOMETRIES = [
+    np.array(rows, dtype=float)
+    for rows in ([[1, 2, 2], [2, 1, -2], [2, -2, 1]], [[3, -4], [4, 3]], [[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1]])
+]
+"""Rows that are orthogonal and of one length, in integers: exactly so in floats."""
+
+
+def embedded(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    """A sphere or a box turned, or set into a larger space."""
+    rows = ISOMETRIES[int(rng.integers(3))]
+    rows = rows[rng.permutation(len(rows))][: int(rng.integers(1, len(rows) + 1))]
+    matrix = (2.0 ** int(rng.integers(-6, 7)) * rows).T
+    shift = rng.normal(size=len(matrix)).tolist()
+    inner, ask = (sphere, box)[int(rng.integers(2))](rng, len(rows))
+    law = affine(inner, torch.tensor(matrix), torch.tensor(shift, dtype=torch.float64))
+
+    def asked(*at):
+        part = ask([0.0] * inner.dim, 1.0, 1.0)[0]
+        return [oracle.embedded(part, inner.dim, matrix.tolist(), shift, at)]
+
+    return law, asked
+
+
 KINDS: dict[str, Callable[[np.random.Generator], tuple[Distribution, Ask]]] = {
     "mixture": mixture,
     "low_rank": low_rank,
@@ -138,4 +220,11 @@ KINDS: dict[str, Callable[[np.random.Generator], tuple[Distribution, Ask]]] = {
     "box": box,
     "product": product,
     "mixture_of": mixture_of,
+    "affine_mixture": mapped,
+    "conditioned": observed,
+    "tilted": tilted_mixture,
+    "affine": embedded,
 }
+
+DERIVED = ("affine_mixture", "conditioned", "tilted")
+"""Mixtures with computed parameters: rounded to float32, those are not what float32 makes of the question's numbers."""

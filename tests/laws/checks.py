@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from toy_distributions import Box, Distribution, GaussianMixture, MixtureOf, Product, Sphere
+from toy_distributions import Affine, Box, Distribution, GaussianMixture, MixtureOf, Product, Sphere
 
 EPS = 2.0**-52
 UNITS = 64
@@ -20,6 +20,8 @@ def reach(law: Distribution) -> float:
         return reach(law.law)
     if isinstance(law, Product):
         return math.hypot(*(reach(part) for part in law.laws))
+    if isinstance(law, Affine):
+        return law.scale * reach(law.law) + law.shift.norm().item() + law.across
     if isinstance(law, MixtureOf):
         return max(reach(part) for part in law.laws)
     if isinstance(law, GaussianMixture):
@@ -34,6 +36,9 @@ def narrowest(law: Distribution) -> float:
     """The smallest variance with which the density varies."""
     if isinstance(law, Broken):
         return narrowest(law.law)
+    if isinstance(law, Affine):
+        inner = law.scale**2 * narrowest(law.law)
+        return min(inner, law.across**2) if law.dim > law.law.dim else inner
     if isinstance(law, Product | MixtureOf):
         return min(narrowest(part) for part in law.laws)
     if isinstance(law, GaussianMixture):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.laws.checks import EPS, UNITS, Broken, reach, rounding, typical, worst
-from toy_distributions import LAWS, Box, Distribution, GaussianMixture, MixtureOf, Product, Sphere
+from toy_distributions import LAWS, Affine, Box, Distribution, GaussianMixture, MixtureOf, Product, Sphere
 from toy_distributions import strategies as draws
 
 Move = tuple[torch.Tensor, float, torch.Tensor]
@@ -20,6 +20,9 @@ def moved(law: Distribution, move: Move) -> Distribution:
     turn, scale, shift = move
     if isinstance(law, Broken):
         return Broken(moved(law.law, move), **law.wrong)
+    if isinstance(law, Affine):
+        frame, centre = scale * law.scale * turn @ law.frame, scale * turn @ law.shift + shift
+        return Affine(law.law, frame, centre, scale * law.across)
     if isinstance(law, MixtureOf):
         return MixtureOf(law.weights, [moved(part, move) for part in law.laws])
     if isinstance(law, GaussianMixture):

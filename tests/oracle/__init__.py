@@ -8,6 +8,22 @@ from tests.oracle.answer import Answer, Input, Question, answer, condition
 from tests.oracle.box import box
 from tests.oracle.combined import mixture_of
 from tests.oracle.mixture import low_rank, mixture
+from tests.oracle.moved import conditioned, embedded, mapped, tilted
 from tests.oracle.sphere import sphere
 
-__all__ = ["Answer", "Input", "Question", "answer", "box", "condition", "low_rank", "mixture", "mixture_of", "sphere"]
+__all__ = [
+    "Answer",
+    "Input",
+    "Question",
+    "answer",
+    "box",
+    "condition",
+    "conditioned",
+    "embedded",
+    "low_rank",
+    "mapped",
+    "mixture",
+    "mixture_of",
+    "sphere",
+    "tilted",
+]
