@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from studies.claim import claim, near
+from studies.claim import FAILS, claim, near
 from theory.convergence import path_error, path_reference
 from theory.divergences import kl
 from theory.estimate import Estimate
@@ -18,7 +18,7 @@ from theory.process import Level, NoiseProcess, VPLinear
 from theory.slope import observed_order
 from theory.solvers import Solver, solve
 from theory.solvers.ddim import DDIM
-from theory.solvers.dpm import DPM2
+from theory.solvers.dpm import DPM2, DPM3
 from toy_distributions.mixture import GaussianMixture
 
 PROCESS = VPLinear()
@@ -164,3 +164,36 @@ def first_order(weight: float = 0.0) -> Estimate:
         gap = _one_step(DPM2(weight=weight), model, x, s, t) - _one_step(DDIM(), model, x, s, t)
         worst = max(worst, gap.abs().max().item())
     return Estimate(worst, 1000 * EPS)
+
+
+@claim(
+    "dpm_solver.third_order.free_nodes",
+    statement="r1 and r2 of DPM-Solver-3 are free hyper-parameters: it has order 3 at r1 = 1/3, r2 = 1/2 (mixture).",
+    source="lu2022dpm, algorithm 2, as usually quoted",
+    accepted=near(3.0, 0.05),
+    control={"r2": 2 / 3},
+    expected=FAILS,
+    finding="Order 3 needs r2 = 2/3, with any r1: the weight 1/r2 of the last stage has to integrate u^2. Any other r2 "
+    "has order 2.",
+)
+def free_nodes(r1: float = 1 / 3, r2: float = 0.5) -> Estimate:
+    return _order_on_trimodal(DPM3(r1, r2))
+
+
+@claim(
+    "dpm_solver.third_order.every_r1",
+    statement="With r2 = 2/3 DPM-Solver-3 has order 3 for every r1: the order furthest from 3 among r1 = 0.2, 1/3, "
+    "0.5, 0.9 (mixture).",
+    source="lu2022dpm, theorem 3.2 with k = 3",
+    accepted=near(3.0, 0.05),
+    control={"correct": False},
+)
+def every_r1(correct: bool = True) -> Estimate:
+    orders = [_order_on_trimodal(DPM3(r1, correct=correct)) for r1 in (0.2, 1 / 3, 0.5, 0.9)]
+    return max(orders, key=lambda order: abs(order.value - 3) + order.error)
+
+
+def _order_on_trimodal(solver: Solver) -> Estimate:
+    reference = path_reference(TRIMODAL, PROCESS, n=4)
+    runs = [path_error(solver, TRIMODAL, PROCESS, n, reference) for n in (20, 40, 80, 160, 320, 640)]
+    return observed_order([grid.h_max for grid, _ in runs], [error for _, error in runs], floor=1e-12)

@@ -1,0 +1,77 @@
+"""DEIS (Zhang, Chen 2022) and iPNDM: Adams-Bashforth methods in k = sigma/alpha, and what constant weights cost."""
+
+from studies.claim import FAILS, claim, near
+from theory.convergence import path_error, path_reference
+from theory.estimate import Estimate
+from theory.process import VPLinear
+from theory.slope import observed_order
+from theory.solvers import Solver
+from theory.solvers.adams import AdamsBashforth
+from theory.solvers.runge_kutta import RungeKutta
+from theory.solvers.tableau import MIDPOINT, RK4
+from toy_distributions.mixture import GaussianMixture
+
+PROCESS = VPLinear()
+LAWS = {
+    "gaussian": GaussianMixture.gaussian(0.7, 0.25),
+    "mixture": GaussianMixture([0.3, 0.5, 0.2], [[-1.0], [0.4], [1.2]], [0.05, 0.1, 0.04]),
+}
+START = RungeKutta(RK4)
+
+
+def _order(solver: Solver, steps: tuple[int, ...], law: str = "mixture") -> Estimate:
+    """Along trajectories, on grids uniform in lambda."""
+    reference = path_reference(LAWS[law], PROCESS, n=4)
+    runs = [path_error(solver, LAWS[law], PROCESS, n, reference) for n in steps]
+    return observed_order([grid.h_max for grid, _ in runs], [error for _, error in runs], floor=1e-12)
+
+
+@claim(
+    "deis.rho_ab.order",
+    statement="Four-step Adams-Bashforth in k with the weights of the grid (rhoAB3) has order 4 from an accurate start "
+    "(mixture, grid uniform in lambda).",
+    source="zhang2022deis, section 3.3",
+    accepted=near(4.0, 0.1),
+    control={"constant": True},
+)
+def order_of_rho_ab(constant: bool = False) -> Estimate:
+    return _order(AdamsBashforth(4, constant, START), (40, 80, 160, 320, 640))
+
+
+@claim(
+    "deis.ipndm.order",
+    statement="iPNDM and PLMS with four points are fourth-order methods (mixture, grid uniform in lambda, accurate "
+    "start).",
+    source="zhang2022deis, section 3.3; liu2022pndm, section 3.3, as usually quoted",
+    accepted=near(4.0, 0.1),
+    control={"constant": False},
+    expected=FAILS,
+    finding="Constant weights are those of equal steps in k. On any other grid they miss O(h^3) a step, and the order "
+    "is 2; the weights of the grid at hand have order 4.",
+)
+def order_of_ipndm(constant: bool = True) -> Estimate:
+    return _order(AdamsBashforth(4, constant, START), (40, 80, 160, 320, 640))
+
+
+@claim(
+    "deis.rho_rk.order",
+    statement="The classical Runge-Kutta method of order 4 keeps its order in k (rho4RK, mixture).",
+    source="zhang2022deis, section 3.3",
+    accepted=near(4.0, 0.05),
+    control={"stages": 2},
+)
+def order_of_rho_rk(stages: int = 4) -> Estimate:
+    tableau = {2: MIDPOINT, 4: RK4}[stages]
+    return _order(RungeKutta(tableau), (12, 20, 34, 58, 98, 166))
+
+
+@claim(
+    "deis.midpoint.gaussian",
+    statement="The midpoint rule in k has order 3 on every Gaussian: on y = m + c sqrt(v + k^2) its local error "
+    "(h^3 / 24) (y''' + 3 k y'' / (v + k^2)) is zero. Observed order.",
+    source="zhang2022deis, section 3.3; derived",
+    accepted=near(3.0, 0.05),
+    control={"law": "mixture"},
+)
+def order_of_the_midpoint_rule(law: str = "gaussian") -> Estimate:
+    return _order(RungeKutta(MIDPOINT), (20, 40, 80, 160, 320), law)
