@@ -4,6 +4,7 @@ from toy_distributions.affine import Affine, affine
 from toy_distributions.base import Distribution
 from toy_distributions.box import Box
 from toy_distributions.conditioned import Posterior, conditioned, tilted
+from toy_distributions.labelled import Labelled
 from toy_distributions.mixture import GaussianMixture
 from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
 from toy_distributions.product import Product
@@ -19,6 +20,7 @@ __all__ = [
     "Circle",
     "Distribution",
     "GaussianMixture",
+    "Labelled",
     "MixtureOf",
     "Posterior",
     "Product",

@@ -67,13 +67,17 @@ class MixtureOf(Distribution):
         return self._built(self._log_weights.to(device=device, dtype=dtype), laws)
 
     def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
+        return self.sample_labelled(n, generator=generator)[0]
+
+    def sample_labelled(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """n independent points (n, dim) and which law each came from (n,)."""
         n = shapes.count("n", n)
         which = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         out = torch.empty(n, self.dim, dtype=self.dtype, device=self.device)
         for k in which.unique().tolist():
             rows = (which == k).nonzero()[:, 0]
             out[rows] = self.laws[k].sample(len(rows), generator=generator)
-        return out
+        return out, which
 
     def noised(self, alpha: float, sigma: float) -> Self:
         return self._built(self._log_weights, tuple(law.noised(alpha, sigma) for law in self.laws))
@@ -109,11 +113,7 @@ class MixtureOf(Distribution):
 
     def _posterior_cov(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         parts, means = self._parts(x, alpha, sigma)
-        heaviest = parts.argmax(-2, keepdim=True).expand(*means.shape[:-2], 1, self.dim)
-        away = means - means.gather(
-            -2, heaviest
-        )  # from the heaviest, so that its own distance to the mean keeps digits
-        away = away - (parts * away).sum(-2, keepdim=True)
+        away = deviations(parts, means)
         out = (parts * away).mT @ away
         for k, law in enumerate(self.laws):
             out = out + parts[..., k, :, None] * law._posterior_cov(x, alpha, sigma)
@@ -131,6 +131,16 @@ class MixtureOf(Distribution):
         parts = [f"{w:.6g} {law!r}" for w, law in zip(self.weights.tolist(), self.laws[:4], strict=False)]
         more = f" + {len(self.laws) - 4} more" if len(self.laws) > 4 else ""
         return f"MixtureOf({' + '.join(parts)}{more})"
+
+
+def deviations(parts: Tensor, means: Tensor) -> Tensor:
+    """means (..., K, d) less their average with the weights parts (..., K, 1), the same shape.
+
+    Measured from the heaviest, whose own deviation, a sum over the others, may be far below the rounding of means.
+    """
+    heaviest = parts.argmax(-2, keepdim=True).expand(*means.shape[:-2], 1, means.shape[-1])
+    away = means - means.gather(-2, heaviest)
+    return away - (parts * away).sum(-2, keepdim=True)
 
 
 def company(laws: Sequence[Distribution], name: str) -> tuple[Distribution, ...]:
