@@ -31,10 +31,10 @@ BITS = math.log2(math.e)
 CACHED = 1 << 19
 """Elements of a buffer: large enough to hide the cost of a call, small enough for the caches (4 MiB in float64)."""
 
-STRETCH = 1 << 14
+STRETCH = 1 << 13
 """Points screened together."""
 
-PAIRS = 1 << 20
+PAIRS = 1 << 18
 """Elements (contenders x dim) looked at together."""
 
 NEGLIGIBLE = 1e-60
