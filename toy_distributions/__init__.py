@@ -4,6 +4,9 @@ from toy_distributions.affine import Affine, affine
 from toy_distributions.base import Distribution
 from toy_distributions.box import Box
 from toy_distributions.conditioned import Posterior, conditioned, tilted
+from toy_distributions.curve import Curve
+from toy_distributions.curves import Ellipse, Lissajous, Segment, SwissRoll, Trefoil, TwoMoons
+from toy_distributions.field import PowerLawField, StationaryField
 from toy_distributions.labelled import Labelled
 from toy_distributions.mixture import GaussianMixture
 from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
@@ -18,15 +21,24 @@ __all__ = [
     "Box",
     "Checkerboard",
     "Circle",
+    "Curve",
     "Distribution",
+    "Ellipse",
     "GaussianMixture",
     "Labelled",
+    "Lissajous",
     "MixtureOf",
     "Posterior",
+    "PowerLawField",
     "Product",
     "Registry",
+    "Segment",
     "SimplexCorners",
     "Sphere",
+    "StationaryField",
+    "SwissRoll",
+    "Trefoil",
+    "TwoMoons",
     "affine",
     "conditioned",
     "tilted",

@@ -162,17 +162,19 @@ def search(
     Raises ValueError if a point needs more than MOST_PANELS panels or panels below SMALLEST, with the error reached.
     """
     path, n = panels.path, x.shape[0]
+    nearest = _nearest(panels, x, alpha)
+    home = _Home(panels, panels.arc[nearest], panels.centre[nearest], x, alpha, spread)
     point = torch.arange(n, device=x.device).repeat_interleave(len(panels.arc))
     first = torch.arange(len(panels.arc), device=x.device).repeat(n)
     centre, half = panels.centre[first], panels.half[first]
-    best = torch.full_like(alpha, -math.inf)
-    home_arc, home = torch.zeros(n, dtype=torch.long, device=x.device), torch.zeros_like(alpha)
-    at_home, width = torch.zeros_like(x), torch.ones_like(alpha)
+    # logs of masses here are relative to e^-f at the point's home, which moves as panels shrink
+    best, width = torch.full_like(alpha, -math.inf), torch.ones_like(alpha)
+    bound = torch.zeros_like(alpha)
     taken: list[tuple[Tensor, ...]] = []
     while True:
         arc, low, high = panels.arc[first], panels.log_low[first], panels.log_high[first]
         r = path.length[arc] * half
-        view = _View(path, arc, panels.parameter(arc, centre), r, x[point], alpha[point], spread[point])
+        view = _View(home, point, arc, centre, r)
         # a point has at least the mass of the interval about c over which f rises by one
         linear, square = view.slope, view.square[:, 0]
         inner = torch.minimum(r, 2 / (linear + (linear**2 + 4 * square).sqrt()))
@@ -180,25 +182,28 @@ def search(
         if thin is not None:
             least = least + thin(point, view.place, view.reach[:, 0])
         improved = best.scatter_reduce(0, point, least, "amax")
-        new = (least == improved[point]) & (least > best[point])
+        new = _winners((least == improved[point]) & (least > best[point]), point, n)
         best = improved
-        home_arc[point[new]], home[point[new]], at_home[point[new]] = arc[new], centre[new], view.place[new]
         width[point[new]] = (inner * view.speed)[new].clamp_min(1e-300)
         # the factors gamma - gamma* of second moments, in units of the posterior's width
-        apart = (view.place - at_home[point]).norm(dim=-1, keepdim=True)
-        factors = 2 * torch.log1p((apart + view.reach) / width[point].unsqueeze(-1))
-        most = (2 * r).log() + high - view.lowest + view.rounding + factors[:, 0]
+        apart = view.apart.unsqueeze(-1) + view.reach
+        factors = 2 * torch.log1p(apart / width[point].unsqueeze(-1))
+        gain = (2 * r).log() + high + view.fall + factors[:, 0]
+        most = gain - view.f + view.rounding
         rise = view.radii * (linear.unsqueeze(-1) + view.radii * view.square)
         decay = (rise + factors)[:, 1:] + panels.decay
         error = r.log() + high - view.f + view.rounding + decay.nan_to_num(math.inf).amin(-1)
         needed = best[point] - ACCURACY
         keep, fine = most > needed, error <= needed
-        taken.append(tuple(part[keep & fine] for part in (point, arc, centre, half, error, most)))
+        bound = bound.index_add(0, point[fine], (error - best[point])[fine].exp())
+        taken.append(tuple(part[keep & fine] for part in (point, arc, centre, half, gain)))
         split = keep & ~fine
+        best = best.index_add(0, point[new], view.f[new])  # from the new home
+        home = home.moved(point[new], arc[new], centre[new])
         if not bool(split.any()):
             break
         if int(split.sum()) > MOST_PANELS * n or half.min() < SMALLEST:
-            reached = math.exp(min(700.0, (torch.minimum(error, most) - best[point])[split].max().item()))
+            reached = math.exp(min(700.0, (torch.minimum(error, most) - needed)[split].max().item() - ACCURACY))
             raise ValueError(
                 f"the quadrature cannot meet its bound at noise {spread[point][split].min().item() ** 0.5:.3g} for "
                 f"alpha={alpha[point][split].max().item():.3g}: with panels of {half.min().item():.1e} of the path a "
@@ -210,29 +215,92 @@ def search(
             for into, chosen in ((2, split & ~wild), (8, split & wild))
         ]
         point, first, centre, half = (torch.cat(parts) for parts in zip(*pieces, strict=True))
-    point, arc, centre, half, error, most = (torch.cat(parts) for parts in zip(*taken, strict=True))
-    bound = torch.zeros_like(best).index_add(0, point, (error - best[point]).exp())
+    point, arc, centre, half, gain = (torch.cat(parts) for parts in zip(*taken, strict=True))
+    _, shift, fall = home.differences(point, arc, centre.unsqueeze(-1), torch.zeros_like(centre).unsqueeze(-1))
     order = point.argsort(stable=True)
-    order = order[(most > best[point] - ACCURACY)[order]]  # some were taken before the best was known
+    # some were taken before the best was known
+    most = gain + fall[:, 0] + home.rounding(point, shift[:, 0].norm(dim=-1))
+    order = order[(most > best[point] - ACCURACY)[order]]
     point, arc, centre, half = (part[order] for part in (point, arc, centre, half))
-    return Found(panels, point, arc, centre, half, home_arc, home, bound + 64 * EPS)
+    return Found(panels, point, arc, centre, half, home.arc, home.s, bound + 64 * EPS)
+
+
+def _winners(among: Tensor, point: Tensor, n: int) -> Tensor:
+    """Indices of the first panel of each point that is among those marked, as ties would count twice."""
+    marked = among.nonzero()[:, 0]
+    none = len(point)
+    first = torch.full((n,), none, device=point.device).scatter_reduce(0, point[marked], marked, "amin")
+    return first[first < none]
+
+
+def _nearest(panels: Panels, x: Tensor, alpha: Tensor) -> Tensor:
+    """The first panel whose centre lies nearest to each point."""
+    centres = panels.path.place(panels.arc, panels.parameter(panels.arc, panels.centre))
+    return (x.unsqueeze(1) - alpha[:, None, None] * centres).square().sum(-1).argmin(-1)
+
+
+class _Home:
+    """The parameter of each point from which its differences are taken; away is x - alpha gamma there."""
+
+    def __init__(self, panels: Panels, arc: Tensor, s: Tensor, x: Tensor, alpha: Tensor, spread: Tensor):
+        self.panels, self.arc, self.s, self.x, self.alpha, self.spread = panels, arc, s, x, alpha, spread
+        self.t = panels.parameter(arc, s)
+        self.place, self.velocity = panels.path.place(arc, self.t), panels.path.velocity(arc, self.t)
+        self.away = x - alpha.unsqueeze(-1) * self.place
+
+    def moved(self, point: Tensor, arc: Tensor, s: Tensor) -> "_Home":
+        return _Home(
+            self.panels,
+            self.arc.index_put((point,), arc),
+            self.s.index_put((point,), s),
+            self.x,
+            self.alpha,
+            self.spread,
+        )
+
+    def differences(self, point: Tensor, arc: Tensor, centre: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """At s = centre + step (m, k): t, gamma(t) - place (m, k, dim), and f at home - f (m, k)."""
+        panels, path, h_from = self.panels, self.panels.path, centre - self.s[point].unsqueeze(-1)
+        t = panels.parameter(arc, centre + step)
+        h = path.length[arc].unsqueeze(-1) * (h_from + step)
+        bend = path.bend(self.arc[point], self.t[point], h)
+        other = arc != self.arc[point]
+        if bool(other.any()):
+            h = torch.where(other.unsqueeze(-1), 0.0, h)
+            there = path.place(arc[other], t[other]) - self.place[point[other]].unsqueeze(1)
+            bend = bend.index_put((other.nonzero()[:, 0],), there)
+        shift = h.unsqueeze(-1) * self.velocity[point].unsqueeze(1) + bend
+        # the part of away . shift that is linear in h has one coefficient, whose rounding only moves the posterior
+        along = (self.away * self.velocity).sum(-1)[point].unsqueeze(-1) * h
+        across = (bend @ self.away[point].unsqueeze(-1)).squeeze(-1)
+        alpha = self.alpha[point].unsqueeze(-1)
+        fall = alpha / self.spread[point].unsqueeze(-1) * (along + across - alpha / 2 * (shift**2).sum(-1))
+        return t, shift, fall
+
+    def rounding(self, point: Tensor, apart: Tensor) -> Tensor:
+        """A bound on the rounding error of a difference in f over the distance ``apart``."""
+        size = (self.x.norm(dim=-1) + self.alpha * self.place.norm(dim=-1))[point] + self.alpha[point] * apart
+        return 8 * EPS * size * self.alpha[point] * apart / self.spread[point]
 
 
 class _View:
-    """Panels seen from points: f at the centre c, and how it may grow within radii R (m, 1 + len(RHO)) about c.
+    """Panels seen from points: f at the centre c less f at home, and how it may grow within radii R about c.
 
-    |f(z) - f(c)| <= slope R + square R^2 for |z - c| <= R. The first radius is the half-width, the rest belong to
-    the ellipses.
+    |f(z) - f(c)| <= slope R + square R^2 for |z - c| <= R; square and the radii have shape (m, 1 + len(RHO)), the
+    first radius is the half-width, the rest belong to the ellipses.
     """
 
-    def __init__(self, path: Path, arc: Tensor, t: Tensor, r: Tensor, x: Tensor, alpha: Tensor, spread: Tensor):
-        self.place, velocity = path.place(arc, t), path.velocity(arc, t)
-        away = x - alpha.unsqueeze(-1) * self.place
+    def __init__(self, home: _Home, point: Tensor, arc: Tensor, centre: Tensor, r: Tensor):
+        path, alpha, spread = home.panels.path, home.alpha[point], home.spread[point]
+        t, shift, fall = home.differences(point, arc, centre.unsqueeze(-1), torch.zeros_like(centre).unsqueeze(-1))
+        t, shift, self.f = t[:, 0], shift[:, 0], -fall[:, 0]
+        self.place, velocity = home.place[point] + shift, path.velocity(arc, t)
+        self.apart = shift.norm(dim=-1)
+        self.rounding = home.rounding(point, self.apart)
+        away = home.away[point] - alpha.unsqueeze(-1) * shift
         distance, self.speed = away.norm(dim=-1), velocity.norm(dim=-1)
-        self.f = distance**2 / (2 * spread)
         scale = alpha / spread
         self.slope = scale * (away * velocity).sum(-1).abs()
-        self.rounding = 8 * EPS * (x.norm(dim=-1) + alpha * self.place.norm(dim=-1)) * distance / spread
         self.radii = r.unsqueeze(-1) * r.new_tensor([1.0, *((rho + 1 / rho) / 2 for rho in RHO)])
         bend = path.acceleration(arc, t, self.radii)
         speed = self.speed.unsqueeze(-1) + self.radii / 2 * bend
@@ -240,10 +308,10 @@ class _View:
         """Bounds on |gamma(z) - gamma(c)|."""
         pulled = distance.unsqueeze(-1) * bend
         self.square = (scale / 2).unsqueeze(-1) * (pulled + alpha.unsqueeze(-1) * speed**2)
-        # below f's least value on the panel: by its slope, and by the distance that the path can cover
-        by_slope = self.f - r * (self.slope + scale / 2 * r * pulled[:, 0])
-        by_distance = (distance - alpha * self.reach[:, 0]).clamp_min(0) ** 2 / (2 * spread)
-        self.lowest = torch.maximum(by_slope, by_distance)
+        # how far f may fall on the panel: by its slope, and by the distance that the path can cover
+        by_slope = r * (self.slope + scale / 2 * r * pulled[:, 0])
+        nearer = torch.minimum(distance, alpha * self.reach[:, 0])
+        self.fall = torch.minimum(by_slope, nearer * (2 * distance - nearer) / (2 * spread))
 
 
 class Nodes:
@@ -266,24 +334,10 @@ class Nodes:
         panels, path, point, arc = found.panels, found.panels.path, found.point, found.arc
         self.point, self.n = point, x.shape[0]
         nodes, weights = (part.to(x.device) for part in rule(NODES))
-        home = panels.parameter(found.home_arc, found.home)
-        self.place = path.place(found.home_arc, home)
-        self.away = x - alpha.unsqueeze(-1) * self.place
-        velocity = path.velocity(found.home_arc, home)
+        home = _Home(panels, found.home_arc, found.home, x, alpha, spread)
+        self.place, self.away = home.place, home.away
         step = found.half.unsqueeze(-1) * (2 * nodes - 1)
-        t = panels.parameter(arc, found.centre.unsqueeze(-1) + step)
-        h = path.length[arc].unsqueeze(-1) * ((found.centre - found.home[point]).unsqueeze(-1) + step)
-        bend = path.bend(found.home_arc[point], home[point], h)
-        other = arc != found.home_arc[point]
-        if bool(other.any()):
-            h = torch.where(other.unsqueeze(-1), 0.0, h)
-            there = path.place(arc[other], t[other]) - self.place[point[other]].unsqueeze(1)
-            bend = bend.index_put((other.nonzero()[:, 0],), there)
-        self.shift = h.unsqueeze(-1) * velocity[point].unsqueeze(1) + bend
-        along = (self.away * velocity).sum(-1)[point].unsqueeze(-1) * h  # the part of away . shift linear in h
-        across = (bend @ self.away[point].unsqueeze(-1)).squeeze(-1)
-        scale, spread_at = alpha[point].unsqueeze(-1), spread[point].unsqueeze(-1)
-        fall = scale / spread_at * (along + across - scale / 2 * (self.shift**2).sum(-1))
+        t, self.shift, fall = home.differences(point, arc, found.centre.unsqueeze(-1), step)
         log_rule = (path.length[arc] * 2 * found.half).log().unsqueeze(-1) + weights.log()
         log_weight = fall + path.log_weight(arc, t) - panels.log_total + log_rule
         if tilt is not None:

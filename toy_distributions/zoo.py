@@ -8,6 +8,8 @@ from toy_distributions.affine import affine
 from toy_distributions.base import Distribution
 from toy_distributions.box import Box
 from toy_distributions.conditioned import conditioned, tilted
+from toy_distributions.curves import Ellipse, Lissajous, Segment, SwissRoll, Trefoil, TwoMoons
+from toy_distributions.field import PowerLawField
 from toy_distributions.mixture import GaussianMixture
 from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
 from toy_distributions.product import Product
@@ -165,3 +167,45 @@ def observed_mixture() -> Distribution:
 def tilted_ring() -> Distribution:
     """Eight Gaussians on a circle, weighed by exp(x_1 / 2 - x_2^2 / 4)."""
     return tilted(ring_of_gaussians(), [0.0, 0.5], [0.5, 0.0]).law
+
+
+@LAWS.add("field_2x3")
+def field_2x3() -> Distribution:
+    """A Gaussian field with a power-law spectrum on a periodic grid of 2 x 3 sites: the smallest of images."""
+    return PowerLawField((2, 3), 2.0, mean=0.2)
+
+
+@LAWS.add("segment")
+def segment() -> Distribution:
+    """The uniform law on a slanted segment in the plane."""
+    return Segment([-1.0, -0.4], [0.8, 0.6])
+
+
+@LAWS.add("ellipse")
+def ellipse() -> Distribution:
+    """The law on an ellipse in the plane, 2 by 1, uniform by arc length."""
+    return Ellipse(1.0, 0.5, centre=[0.1, -0.2])
+
+
+@LAWS.add("lissajous")
+def lissajous() -> Distribution:
+    """A Lissajous figure in the plane, 3 : 2, which crosses itself seven times."""
+    return Lissajous(3, 2)
+
+
+@LAWS.add("swiss_roll")
+def swiss_roll() -> Distribution:
+    """A spiral of one and a half turns in the plane, uniform by arc length."""
+    return SwissRoll(1.5)
+
+
+@LAWS.add("two_moons")
+def two_moons() -> Distribution:
+    """Two half circles in the plane that reach into each other."""
+    return TwoMoons()
+
+
+@LAWS.add("trefoil")
+def trefoil() -> Distribution:
+    """The trefoil knot in space."""
+    return Trefoil()

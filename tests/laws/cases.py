@@ -11,10 +11,17 @@ from tests.oracle import Input, Question
 from toy_distributions import (
     Box,
     Distribution,
+    Ellipse,
     GaussianMixture,
+    Lissajous,
     MixtureOf,
     Product,
+    Segment,
     Sphere,
+    StationaryField,
+    SwissRoll,
+    Trefoil,
+    TwoMoons,
     affine,
     conditioned,
     tilted,
@@ -213,6 +220,42 @@ def embedded(rng: np.random.Generator) -> tuple[Distribution, Ask]:
     return law, asked
 
 
+def field(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    """Small periodic grids with one or two channels; one frequency in ten has no power."""
+    grid = ((4,), (5,), (2, 3), (3, 2), (1, 4), (2, 1, 2))[int(rng.integers(6))]
+    power = log_uniform(rng, 1e-4, 1e2) * np.exp(rng.uniform(-3, 3, size=grid)) * (rng.random(grid) > 0.1)
+    power = power + np.roll(np.flip(power), 1, tuple(range(len(grid))))  # even: the same at n - k as at k
+    channels = [[1.0]] if rng.random() < 0.5 else covariance(rng, 2, "full").tolist()
+    mean = (rng.normal(size=power.size * len(channels)) * (rng.random() < 0.7)).tolist()
+    law = StationaryField(*tensors(power.tolist(), channels, mean))
+    asked = grid, power.reshape(-1).tolist(), channels, mean
+    return law, lambda *at: [oracle.field(*asked, *at)]
+
+
+CURVES = {"trefoil": Trefoil, "swiss_roll": SwissRoll, "two_moons": TwoMoons}
+
+
+def curve(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    """A curve of some size, off the origin by about as much: by symmetry alone its mean would be zero."""
+    shape = str(rng.choice(["segment", "ellipse", "lissajous", *CURVES]))
+    size, blur = log_uniform(rng, 1e-2, 1e2), 0.0 if rng.random() < 0.5 else log_uniform(rng, 1e-4, 1e1)
+    d = 3 if shape == "trefoil" else 2
+    centre = (size * rng.normal(size=d)).tolist()
+    given = [size]
+    if shape == "segment":
+        d = int(rng.integers(2, 4))
+        ends, centre = size * rng.normal(size=(2, d)), [0.0] * d
+        law, given = Segment(*(torch.tensor(end) for end in ends), blur), ends.reshape(-1).tolist()
+    elif shape == "ellipse":
+        given = [size, size * log_uniform(rng, 0.3, 3)]
+        law = Ellipse(*given, blur, centre=centre)
+    elif shape == "lissajous":
+        law = Lissajous(3, 2, blur, size=size, centre=centre)
+    else:
+        law = CURVES[shape](size, blur, centre=centre)
+    return law, lambda *at: [oracle.curve(shape, given, blur, centre, *at)]
+
+
 KINDS: dict[str, Callable[[np.random.Generator], tuple[Distribution, Ask]]] = {
     "mixture": mixture,
     "low_rank": low_rank,
@@ -224,7 +267,11 @@ KINDS: dict[str, Callable[[np.random.Generator], tuple[Distribution, Ask]]] = {
     "conditioned": observed,
     "tilted": tilted_mixture,
     "affine": embedded,
+    "field": field,
 }
+
+QUADRATURES = {"curve": 6}
+"""Kinds whose oracle takes a second or more, and how many cases of them the quick lane asks about."""
 
 DERIVED = ("affine_mixture", "conditioned", "tilted")
 """Mixtures with computed parameters: rounded to float32, those are not what float32 makes of the question's numbers."""

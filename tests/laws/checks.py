@@ -7,7 +7,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from toy_distributions import Affine, Box, Distribution, GaussianMixture, MixtureOf, Product, Sphere
+from toy_distributions import (
+    Affine,
+    Box,
+    Curve,
+    Distribution,
+    GaussianMixture,
+    MixtureOf,
+    Product,
+    Sphere,
+    StationaryField,
+)
 
 EPS = 2.0**-52
 UNITS = 64
@@ -26,10 +36,13 @@ def reach(law: Distribution) -> float:
         return max(reach(part) for part in law.laws)
     if isinstance(law, GaussianMixture):
         return law.means.norm(dim=-1).max().item() + law._variances.max().item() ** 0.5
+    if isinstance(law, StationaryField):
+        return law.mean.norm().item() + law._variances.max().item() ** 0.5
     if isinstance(law, Sphere):
         return law.centre.norm().item() + law.radius + law.blur
-    assert isinstance(law, Box)
-    return torch.maximum(law.low.abs(), law.high.abs()).norm().item() + law.blur
+    if isinstance(law, Box):
+        return torch.maximum(law.low.abs(), law.high.abs()).norm().item() + law.blur
+    return law.mean.norm().item() + 2 * law.cov.trace().item() ** 0.5
 
 
 def narrowest(law: Distribution) -> float:
@@ -41,9 +54,9 @@ def narrowest(law: Distribution) -> float:
         return min(inner, law.across**2) if law.dim > law.law.dim else inner
     if isinstance(law, Product | MixtureOf):
         return min(narrowest(part) for part in law.laws)
-    if isinstance(law, GaussianMixture):
+    if isinstance(law, GaussianMixture | StationaryField):
         return law._variances.min().item()
-    assert isinstance(law, Sphere | Box)
+    assert isinstance(law, Sphere | Box | Curve)
     return law.blur**2
 
 

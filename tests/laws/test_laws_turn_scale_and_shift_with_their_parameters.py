@@ -1,6 +1,7 @@
 """Turning, scaling and shifting a law's parameters turns, scales and shifts everything it says."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.laws.checks import EPS, UNITS, Broken, reach, rounding, typical, worst
-from toy_distributions import LAWS, Affine, Box, Distribution, GaussianMixture, MixtureOf, Product, Sphere
+from toy_distributions import (
+    LAWS,
+    Affine,
+    Box,
+    Curve,
+    Distribution,
+    GaussianMixture,
+    MixtureOf,
+    Product,
+    Sphere,
+    StationaryField,
+)
 from toy_distributions import strategies as draws
 
 Move = tuple[torch.Tensor, float, torch.Tensor]
@@ -16,10 +28,18 @@ Move = tuple[torch.Tensor, float, torch.Tensor]
 
 
 def moved(law: Distribution, move: Move) -> Distribution:
-    """The law of scale turn x_0 + shift, by its parameters. Boxes are turned by permutations only."""
+    """The law of scale turn x_0 + shift, by its parameters. Boxes are permuted and fields reflected at zero only."""
     turn, scale, shift = move
     if isinstance(law, Broken):
         return Broken(moved(law.law, move), **law.wrong)
+    if isinstance(law, StationaryField):
+        return StationaryField._built(scale**2 * law._variances, law._turn, scale * turn @ law.mean + shift, law.grid)
+    if isinstance(law, Curve):
+        path = law._base.panels.path
+        origin, line, waves = (
+            law.scale * scale * part @ turn.T for part in (path.origin, path.line, path.coefficients)
+        )
+        return Curve(replace(path, origin=origin + shift, line=line, coefficients=waves), scale * law.blur)
     if isinstance(law, Affine):
         frame, centre = scale * law.scale * turn @ law.frame, scale * turn @ law.shift + shift
         return Affine(law.law, frame, centre, scale * law.across)

@@ -7,6 +7,8 @@ covariance of x_0 given x, by a sum or an integral of (density of x_0) times (Ga
 from tests.oracle.answer import Answer, Input, Question, answer, condition
 from tests.oracle.box import box
 from tests.oracle.combined import mixture_of
+from tests.oracle.curve import curve
+from tests.oracle.field import field
 from tests.oracle.mixture import low_rank, mixture
 from tests.oracle.moved import conditioned, embedded, mapped, tilted
 from tests.oracle.sphere import sphere
@@ -19,7 +21,9 @@ __all__ = [
     "box",
     "condition",
     "conditioned",
+    "curve",
     "embedded",
+    "field",
     "low_rank",
     "mapped",
     "mixture",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import mpmath as mp
@@ -106,12 +107,10 @@ def curve(
     inputs = plain(*parameters, *centre, *x, blur, alpha, sigma)
 
     def question(values, digits):
-        own, c, point, (tau, scale, noise) = values[:m], values[m : m + d], values[m + d : m + 2 * d], values[m + 2 * d :]
+        own, c, point = values[:m], values[m : m + d], values[m + d : m + 2 * d]
+        tau, scale, noise = values[m + 2 * d :]
         arcs = SHAPES[shape](own)
-        if m == 1:
-            length = own[0] * _length(shape, digits)
-        else:
-            length = sum(_speeds(arc, digits) for arc in arcs)
+        length = own[0] * _length(shape, digits) if m == 1 else mp.fsum(_speeds(arc, digits) for arc in arcs)
         return _integral(arcs, length, c, point, tau, scale, noise, digits)
 
     return question, inputs
@@ -133,8 +132,7 @@ FIRST = 16
 
 def _speeds(arc: Arc, digits: int):
     edges = [arc.start + (arc.end - arc.start) * i / FIRST for i in range(FIRST + 1)]
-    pieces = zip(edges, edges[1:], strict=False)
-    return mp.fsum(w * _size(arc.velocity(t)) for low, high in pieces for t, w in rule(low, high, digits))
+    return mp.fsum(w * _size(arc.velocity(t)) for low, high in pairwise(edges) for t, w in rule(low, high, digits))
 
 
 def _integral(arcs, length, centre, x, tau, alpha, sigma, digits) -> Answer:
