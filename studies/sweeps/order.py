@@ -125,7 +125,7 @@ def error_against_h(table: "DataFrame") -> "Figure":
     from studies.figures import convergence_panels
 
     table = table.assign(order=table["order"].where(table["order"] >= 0))
-    return convergence_panels(table, column="law", row="process", triangles=(1, 2))
+    return convergence_panels(table, column="law", row="process", triangles=(1, 4))
 
 
 @order.figure(
