@@ -7,6 +7,7 @@ from toy_distributions.conditioned import Posterior, conditioned, tilted
 from toy_distributions.curve import Curve
 from toy_distributions.curves import Ellipse, Lissajous, Segment, SwissRoll, Trefoil, TwoMoons
 from toy_distributions.field import PowerLawField, StationaryField
+from toy_distributions.fitted import em_step, fit_gaussian, fit_mixture
 from toy_distributions.labelled import Labelled
 from toy_distributions.mixture import GaussianMixture
 from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
@@ -41,5 +42,8 @@ __all__ = [
     "TwoMoons",
     "affine",
     "conditioned",
+    "em_step",
+    "fit_gaussian",
+    "fit_mixture",
     "tilted",
 ]
