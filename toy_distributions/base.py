@@ -81,6 +81,27 @@ class Distribution(ABC):
         shapes.level(alpha, sigma, batch=x.shape[:-1], positive=True)
         return self._posterior_cov(x, alpha, sigma)
 
+    def posterior_cov_vp(self, x: Tensor, alpha: Scalar, sigma: Scalar, v: Tensor) -> Tensor:
+        """Cov[x_0|x] v for vectors v that broadcast to x (..., dim), shape of x. Needs sigma > 0.
+
+        Mixtures and clouds never make the matrix. Raises ValueError for vectors of another shape or not finite.
+        """
+        x, v = shapes.points(x, self.dim), shapes.vectors(v, x)
+        shapes.level(alpha, sigma, batch=x.shape[:-1], positive=True)
+        return self._posterior_cov_vp(x, alpha, sigma, v)
+
+    def posterior_cov_diag(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        """The diagonal of Cov[x_0|x], shape of x (..., dim). Needs sigma > 0."""
+        x = shapes.points(x, self.dim)
+        shapes.level(alpha, sigma, batch=x.shape[:-1], positive=True)
+        return self._posterior_cov_diag(x, alpha, sigma)
+
+    def posterior_cov_trace(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        """The trace of Cov[x_0|x], E[|x_0 - E[x_0|x]|^2 | x], shape (...). Needs sigma > 0."""
+        x = shapes.points(x, self.dim)
+        shapes.level(alpha, sigma, batch=x.shape[:-1], positive=True)
+        return self._posterior_cov_trace(x, alpha, sigma)
+
     def cdf(self, x: Tensor) -> Tensor:
         """P(x_0 <= x) of a 1-D law, for x of any shape."""
         self._needs_line("cdf")
@@ -105,6 +126,15 @@ class Distribution(ABC):
 
     @abstractmethod
     def _posterior_cov(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor: ...
+
+    def _posterior_cov_vp(self, x: Tensor, alpha: Scalar, sigma: Scalar, v: Tensor) -> Tensor:
+        return (self._posterior_cov(x, alpha, sigma) @ v.expand(x.shape).unsqueeze(-1)).squeeze(-1)
+
+    def _posterior_cov_diag(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        return self._posterior_cov(x, alpha, sigma).diagonal(dim1=-2, dim2=-1)
+
+    def _posterior_cov_trace(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        return self._posterior_cov_diag(x, alpha, sigma).sum(-1)
 
     def _noised_log_prob(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         """``noised(alpha, sigma).log_prob(x)`` for levels that may vary by point: equal levels are done together."""

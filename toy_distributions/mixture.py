@@ -11,13 +11,12 @@ from toy_distributions import normal, shapes
 from toy_distributions.averages import NEGLIGIBLE, Averages, Pull, Terms, averages, worthwhile
 from toy_distributions.axes import Axes
 from toy_distributions.base import Distribution
-from toy_distributions.cloud import FEW_DIMENSIONS, Cloud
+from toy_distributions.cloud import FEW_DIMENSIONS
 from toy_distributions.components import eigenbasis, probabilities, thin_basis
+from toy_distributions.parts import DIRECT_ELEMENTS, Components, squared
 from toy_distributions.pieces import Formula, in_pieces
+from toy_distributions.second_moments import Part, second_moment
 from toy_distributions.shapes import Scalar
-
-DIRECT_ELEMENTS = 1 << 16
-"""Up to this many numbers (components x dim) distances are differences; beyond, isotropic mixtures are clouds."""
 
 
 class GaussianMixture(Distribution):
@@ -71,7 +70,7 @@ class GaussianMixture(Distribution):
         # logarithms of their own: float32 knows no weight below 1e-45, but its logarithm well
         self._log_weights = log_weights
         self._covs, self._variances, self._axes = covs, variances, axes  # variances (K, R) or (K, 1)
-        self._cloud: Cloud | None = None  # made when it is needed
+        self._parts = Components(log_weights, means, variances, axes)
         self.dim, self.dtype, self.device = means.shape[1], means.dtype, means.device
 
     @classmethod
@@ -218,7 +217,7 @@ class GaussianMixture(Distribution):
 
     def _log_prob(self, x: Tensor) -> Tensor:
         def formula(x, alpha, sigma):
-            logits, common = self._logits(x, alpha, sigma)
+            logits, common = self._parts.logits(x, alpha, sigma)
             return torch.logsumexp(logits, -1) + common
 
         def fast(terms, x):
@@ -230,10 +229,10 @@ class GaussianMixture(Distribution):
 
     def _score(self, x: Tensor) -> Tensor:
         def formula(x, alpha, sigma):
-            pull = self._responsibilities(x, alpha, sigma).unsqueeze(-1) / self._variances
-            if self._isotropic():
+            pull = self._parts.responsibilities(x, alpha, sigma).unsqueeze(-1) / self._variances
+            if self._parts.isotropic:
                 return pull[..., 0] @ self.means - pull[..., 0].sum(-1, keepdim=True) * x
-            return -self._axes.back(pull * self._residual(x, alpha)).sum(-2)
+            return -self._axes.back(pull * self._parts.residual(x, alpha)).sum(-2)
 
         def fast(terms, x):
             return averages(terms, Pull(terms.means, torch.zeros_like(terms.spread), -1 / terms.spread), x)
@@ -242,11 +241,11 @@ class GaussianMixture(Distribution):
 
     def _posterior_mean(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         def formula(x, alpha, sigma):
-            weight = self._responsibilities(x, alpha, sigma)
-            if not self._isotropic():
-                return (weight.unsqueeze(-1) * self._component_means(x, alpha, sigma)).sum(-2)
-            spread = self._noised_variances(alpha, sigma)[..., 0]
-            to_mean = weight * (_squared(sigma) / spread.unsqueeze(-1))[..., 0]
+            weight = self._parts.responsibilities(x, alpha, sigma)
+            if not self._parts.isotropic:
+                return (weight.unsqueeze(-1) * self._parts.centres(x, alpha, sigma)).sum(-2)
+            spread = self._parts.noised(alpha, sigma)[..., 0]
+            to_mean = weight * (squared(sigma) / spread.unsqueeze(-1))[..., 0]
             to_x = weight * (shapes.column(alpha) * self._variances[:, 0] / spread)
             return _combined(to_mean, self.means) + to_x.sum(-1, keepdim=True) * x
 
@@ -270,7 +269,7 @@ class GaussianMixture(Distribution):
     ) -> Tensor:
         """By a fast route, and by the formula the rows for which that cannot promise its digits."""
         flat = x.reshape(-1, self.dim)
-        if isinstance(alpha, Tensor) or isinstance(sigma, Tensor) or self._large() or self._axes.thin:
+        if isinstance(alpha, Tensor) or isinstance(sigma, Tensor) or self._parts.large or self._axes.thin:
             return self._chunked(formula, x, alpha, sigma)
         terms = Terms(self._log_weights, alpha * self.means, alpha**2 * self._variances + sigma**2, self._axes)
         if not worthwhile(terms, flat):
@@ -284,11 +283,11 @@ class GaussianMixture(Distribution):
 
     def _posterior_cov(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         def formula(x, alpha, sigma):
-            weight = self._responsibilities(x, alpha, sigma).unsqueeze(-1)
-            means = self._component_means(x, alpha, sigma)
+            weight = self._parts.responsibilities(x, alpha, sigma).unsqueeze(-1)
+            means = self._parts.centres(x, alpha, sigma)
             away = means - (weight * means).sum(-2, keepdim=True)
             between = torch.einsum("nkd,nke->nde", weight * away, away)
-            within = weight * (self._variances * _squared(sigma) / self._noised_variances(alpha, sigma))
+            within = weight * (self._variances * squared(sigma) / self._parts.noised(alpha, sigma))
             basis = self._axes.basis
             if basis is None:
                 return between + torch.diag_embed(within.sum(-2).expand(-1, self.dim))
@@ -298,95 +297,18 @@ class GaussianMixture(Distribution):
 
         return self._chunked(formula, x, alpha, sigma, row=self.dim)
 
-    def _component_means(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
-        """D_k, shape (n, K, d), as (sigma^2 / S_k) m_k + (alpha v_k / S_k) x in each component's own axes.
+    def _posterior_cov_vp(self, x: Tensor, alpha: Scalar, sigma: Scalar, v: Tensor) -> Tensor:
+        return second_moment(self._parts, Part.PRODUCT, x, alpha, sigma, v)
 
-        Neither term is larger than what it stands for, however much larger m_k is than D_k.
-        """
-        spread = self._noised_variances(alpha, sigma)
-        to_mean, to_x = _squared(sigma) / spread, _component(alpha) * self._variances / spread
-        turn = self._axes.turn
-        return self._axes.back(to_mean * turn(self.means) + to_x * turn(x.unsqueeze(-2)))
+    def _posterior_cov_diag(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        return second_moment(self._parts, Part.DIAGONAL, x, alpha, sigma)
 
-    def _responsibilities(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
-        return torch.softmax(self._logits(x, alpha, sigma)[0], -1)
-
-    def _logits(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> tuple[Tensor, Tensor]:
-        """log of w_k N(x; alpha m_k, S_k) up to -(d/2) log 2 pi for x (n, d), as (n, K) plus a part (n,) common to all.
-
-        The logits decide the responsibilities by their differences. Far from every mean those are small against the
-        logits, so the distance to the nearest mean is taken out before it can swallow them.
-        """
-        if self._large():
-            return self._logits_of_a_cloud(x, alpha, sigma)
-        spread = self._noised_variances(alpha, sigma)
-        residual = self._residual(x, alpha)
-        energy = (residual**2 / spread).sum(-1)
-        logits = self._log_weights - 0.5 * (energy + self._log_volume(spread))
-        common = torch.zeros_like(logits[:, 0])
-        if self.components == 1:
-            return logits, common
-        far = (energy.amin(-1) > 32 + 2 * self.dim).nonzero()[:, 0]
-        if len(far):
-            levels = (v[far] if isinstance(v, Tensor) else v for v in (alpha, sigma))
-            differences, nearest = self._logits_from_afar(x[far], residual[far], *levels)
-            logits, common = logits.index_copy(0, far, differences), common.index_copy(0, far, nearest)
-        return logits, common
-
-    def _logits_from_afar(self, x: Tensor, residual: Tensor, alpha: Scalar, sigma: Scalar) -> tuple[Tensor, Tensor]:
-        r"""The same with |x - alpha m_j|^2 / T of the nearest mean m_j taken out, where T is the largest S_ki.
-
-        |x - alpha m_k|^2 - |x - alpha m_j|^2 = alpha (m_j - m_k) . (2x - alpha m_j - alpha m_k), and
-        1/S_ki = 1/T + (T - S_ki) / (T S_ki) with T - S_ki = alpha^2 (max v - v_ki).
-        """
-        spread, largest = self._noised_variances(alpha, sigma), self._variances.max()
-        top = _component(alpha) ** 2 * largest + _squared(sigma)
-        away = x.unsqueeze(-2) - _component(alpha) * self.means
-        nearest = (away**2).sum(-1).argmin(-1)
-        rows = torch.arange(len(x), device=x.device)
-        nearer = _component(alpha) * (self.means[nearest].unsqueeze(-2) - self.means)
-        to_nearest = away[rows, nearest].unsqueeze(-2)
-        between = (nearer * (away + to_nearest) / top).sum(-1)
-        beyond = (residual**2 * (_component(alpha) ** 2 * (largest - self._variances) / top / spread)).sum(-1)
-        logits = self._log_weights - 0.5 * (between + beyond + self._log_volume(spread))
-        return logits, -0.5 * (to_nearest**2 / top).sum((-2, -1))
-
-    def _log_volume(self, spread: Tensor) -> Tensor:
-        """log det S_k, shape (K,) or (n, K)."""
-        return self._axes.total(spread.log(), self.dim)
-
-    def _logits_of_a_cloud(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> tuple[Tensor, Tensor]:
-        """The same for many isotropic components, with a distance common to all taken out."""
-        spread = self._noised_variances(alpha, sigma)[..., 0]
-        smallest, largest = self._variances.min(), self._variances.max()
-        top = shapes.column(alpha) ** 2 * largest + shapes.column(sigma) ** 2
-        if self._cloud is None:
-            self._cloud = Cloud(self.means, self._log_weights)
-        excess, common = self._cloud.distances(x, alpha, spread)
-        energy = excess / spread
-        if bool(largest > smallest):
-            energy = energy + common * (shapes.column(alpha) ** 2 * (largest - self._variances[:, 0]) / top / spread)
-        logits = self._log_weights - 0.5 * (energy + self.dim * spread.log())
-        return logits, -0.5 * (common / top)[:, 0]
-
-    def _residual(self, x: Tensor, alpha: Scalar) -> Tensor:
-        """y_k = U_k^T (x - alpha m_k), shape (n, K, d)."""
-        away = x.unsqueeze(-2) - _component(alpha) * self.means
-        return self._axes.turn(away)
-
-    def _noised_variances(self, alpha: Scalar, sigma: Scalar) -> Tensor:
-        """S_k, shape (K, r) for numbers and (n, K, r) for one level a point, r = dim or 1."""
-        return _component(alpha) ** 2 * self._variances + _squared(sigma)
-
-    def _isotropic(self) -> bool:
-        return self._axes.basis is None and self._variances.shape[1] == 1
-
-    def _large(self) -> bool:
-        return self.means.numel() > DIRECT_ELEMENTS and self._isotropic()
+    def _posterior_cov_trace(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        return second_moment(self._parts, Part.TRACE, x, alpha, sigma)
 
     def _chunked(self, formula: Formula, x: Tensor, alpha: Scalar, sigma: Scalar, row: int = 1) -> Tensor:
         per_point = max(self.components * self.dim, row**2)
-        if self._large() and row == 1:
+        if self._parts.large and row == 1:
             per_point = (
                 self.components // 16 if self.dim > FEW_DIMENSIONS else self.components
             )  # products block themselves
@@ -408,12 +330,3 @@ def _combined(weight: Tensor, means: Tensor) -> Tensor:
         if 8 * len(heard) < len(means):
             return weight[:, heard] @ means[heard]
     return weight @ means
-
-
-def _component(value: Scalar) -> Scalar:
-    """A per-point number (n,) made to broadcast against (n, K, d)."""
-    return value[:, None, None] if isinstance(value, Tensor) else value
-
-
-def _squared(value: Scalar) -> Scalar:
-    return _component(value) ** 2

@@ -46,6 +46,21 @@ def points(x: Tensor, dim: int) -> Tensor:
     return floating("x", x)
 
 
+def vectors(v: Tensor, x: Tensor) -> Tensor:
+    """Vectors that broadcast to the points x (..., dim), floating and finite."""
+    if not isinstance(v, Tensor):
+        raise ValueError(f"v must be a tensor of shape {tuple(x.shape)}; got {type(v).__name__}.")
+    try:
+        fits = v.ndim > 0 and v.shape[-1] == x.shape[-1] and torch.broadcast_shapes(v.shape, x.shape) == x.shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"v must broadcast to the shape {tuple(x.shape)} of x; got {tuple(v.shape)}."
+        )
+    return floating("v", v)
+
+
 def level(alpha: Scalar, sigma: Scalar, *, batch: torch.Size | None = None, positive: bool = False) -> None:
     """alpha >= 0 and sigma >= 0 (> 0 if ``positive``), finite, tensors broadcasting to the batch shape."""
     for name, value in (("alpha", alpha), ("sigma", sigma)):

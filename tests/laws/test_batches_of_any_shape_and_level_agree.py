@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.laws.checks import EPS, UNITS, Broken, rounding, typical, worst
-from toy_distributions import LAWS, GaussianMixture, mixture, pieces
+from toy_distributions import LAWS, GaussianMixture, parts, pieces
 from toy_distributions.cloud import FEW_DIMENSIONS, Cloud
 
 
@@ -86,7 +86,7 @@ def cloud_miss(law: GaussianMixture, monkeypatch, alpha: float, sigma: float) ->
     """The path for large clouds against plain differences. A product of matrices may err by 1e5 eps in a logit."""
     x = torch.cat([typical(law, alpha, sigma, 20), 10 * typical(law, alpha, sigma, 5, seed=1)])
     direct = law.posterior_mean(x, alpha, sigma), law.noised(alpha, sigma).log_prob(x)
-    monkeypatch.setattr(mixture, "DIRECT_ELEMENTS", 0)
+    monkeypatch.setattr(parts, "DIRECT_ELEMENTS", 0)
     large = law.posterior_mean(x, alpha, sigma), law.noised(alpha, sigma).log_prob(x)
     per_point = law.posterior_mean(x, alpha, torch.full((25,), sigma, dtype=torch.float64))
     monkeypatch.undo()
@@ -119,7 +119,7 @@ def test_a_large_cloud_of_many_contenders(sigma, monkeypatch):
 
 def test_a_large_cloud_at_alpha_zero(monkeypatch):
     law = cloud(200, 24, 0.0)
-    monkeypatch.setattr(mixture, "DIRECT_ELEMENTS", 0)
+    monkeypatch.setattr(parts, "DIRECT_ELEMENTS", 0)
     alpha = torch.tensor([0.0, 1.0], dtype=torch.float64)
     x = torch.stack([torch.ones(24, dtype=torch.float64), law.means[7]])
     mean = law.posterior_mean(x, alpha, 1e-6)
