@@ -14,8 +14,8 @@ from toy_distributions.paths import Waves
 from toy_distributions.pieces import in_pieces
 from toy_distributions.shapes import Scalar
 
-PER_POINT = 4 * panels.NODES
-"""Elements of the largest temporary for one point and one dimension, as a rule."""
+PER_POINT = 200
+"""Elements of the largest temporary of the search for one point, as a rule."""
 
 
 class _Base(NamedTuple):
@@ -124,8 +124,22 @@ class Curve(Distribution):
 
     def _over(self, of: "Callable[[_Seen], Tensor]", x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         alpha, sigma = (v.double() if isinstance(v, Tensor) else v for v in (alpha, sigma))
-        formula = lambda x, alpha, sigma: of(_Seen(self, x, alpha, sigma))
-        return in_pieces(formula, x.double(), alpha, sigma, per_point=PER_POINT * self.dim)
+
+        def formula(x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+            x, alpha, sigma, spread = self._given(x, alpha, sigma)
+            with torch.no_grad():
+                found = panels.search(self._base.panels, x, self.scale * alpha, spread)
+            parts = [
+                of(_Seen(self, few, *(v[points] for v in (x, alpha, sigma, spread)))) for points, few in found.batches()
+            ]
+            return torch.cat(parts)
+
+        return in_pieces(formula, x.double(), alpha, sigma, per_point=PER_POINT)
+
+    def _given(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x, alpha, sigma and S, the last three of shape (n,)."""
+        alpha, sigma = (torch.as_tensor(v, dtype=x.dtype, device=x.device).expand(len(x)) for v in (alpha, sigma))
+        return x, alpha, sigma, (alpha * self.blur) ** 2 + sigma**2
 
     def __repr__(self) -> str:
         scale = f" times {self.scale:.6g}" if self.scale != 1 else ""
@@ -134,15 +148,10 @@ class Curve(Distribution):
 
 
 class _Seen:
-    """A curve seen from points x (n, dim) at levels alpha and sigma, columns (n, 1)."""
+    """A curve seen from points x (n, dim) at levels alpha and sigma with spread S, all (n,) and kept as columns."""
 
-    def __init__(self, law: Curve, x: Tensor, alpha: Scalar, sigma: Scalar):
-        alpha, sigma = (torch.as_tensor(v, dtype=x.dtype, device=x.device).expand(len(x)) for v in (alpha, sigma))
-        spread = (alpha * law.blur) ** 2 + sigma**2
-        given = x, law.scale * alpha, spread
-        with torch.no_grad():
-            self.found: Found = panels.search(law._base.panels, *given)
-        self.nodes = Nodes(self.found, *given)
+    def __init__(self, law: Curve, found: Found, x: Tensor, alpha: Tensor, sigma: Tensor, spread: Tensor):
+        self.found, self.nodes = found, Nodes(found, x, law.scale * alpha, spread)
         self.x, self.alpha, self.spread = x, alpha.unsqueeze(-1), spread.unsqueeze(-1)
         self.narrowed = (sigma**2 / spread).unsqueeze(-1)
         self.away = self.nodes.away

@@ -46,6 +46,9 @@ ACCURACY = 41.0
 WILD = 500.0
 """A panel over which f may vary by more is cut in eight, which saves rounds; else in two, which saves panels."""
 
+PANELS_TOGETHER = 800
+"""Panels whose nodes are worked through together: their temporaries stay in the cache."""
+
 SMALLEST = 2.0**-48
 """Half-width in s below which parameters are no longer exact."""
 
@@ -144,6 +147,19 @@ class Found:
     """(n,) in s."""
     bound: Tensor
     """(n,) bound on the relative error of the mass."""
+
+    def batches(self) -> "list[tuple[slice, Found]]":
+        """The points in runs that have about PANELS_TOGETHER panels together, each with what was found for it."""
+        ends = torch.bincount(self.point, minlength=len(self.home)).cumsum(0).tolist()
+        out, start, begin = [], 0, 0
+        for i, end in enumerate(ends):
+            if i + 1 == len(ends) or ends[i + 1] - begin > PANELS_TOGETHER:
+                panels, points = slice(begin, end), slice(start, i + 1)
+                parts = (part[panels] for part in (self.point - start, self.arc, self.centre, self.half))
+                homes = (part[points] for part in (self.home_arc, self.home, self.bound))
+                out.append((points, Found(self.panels, *parts, *homes)))
+                start, begin = i + 1, end
+        return out
 
 
 def search(
