@@ -84,6 +84,11 @@ def worthwhile(terms: Terms, x: Tensor) -> bool:
     return components > 2 and dim <= MOST_DIMENSIONS and len(x) * components * dim >= 1 << 14 and len(x) >= 4 * dim
 
 
+def faintest(dtype: torch.dtype) -> float:
+    """Bits below which a weight is nothing: subnormal weights would cost more than all the others."""
+    return 0.98 * math.log2(torch.finfo(dtype).tiny)
+
+
 def averages(terms: Terms, pull: Pull, x: Tensor) -> Averages:
     """The averages at x (n, d), with weights r_k proportional to w_k N(x; alpha m_k, S_k)."""
     route = _by_planes if x.shape[-1] <= FEW_DIMENSIONS else _by_contenders
@@ -110,7 +115,6 @@ def _by_planes(terms: Terms, pull: Pull, x: Tensor) -> Averages:
     where[upper[0], upper[1]] = where[upper[1], upper[0]] = torch.arange(len(upper[0]), device=x.device)
 
     steep, far, highest = roots.flatten(1).norm(dim=-1).max(), at_mean.norm(dim=-1).max(), heights.max()
-    faintest = 0.98 * math.log2(torch.finfo(x.dtype).tiny)  # subnormal weights would cost more than all the others
     size = max(64, min(n, CACHED // len(heights)))
     features = torch.cat([x.T, x.new_ones(1, n)])
     values, log_total = torch.empty_like(x.T), x.new_empty(n)
@@ -127,7 +131,7 @@ def _by_planes(terms: Terms, pull: Pull, x: Tensor) -> Averages:
             logits.addcmul_(y, y)
         torch.sub(heights.unsqueeze(-1), logits, out=logits)
         top = logits.amax(0)
-        weights = torch.threshold_(logits.sub_(top), faintest, -math.inf).exp2_()
+        weights = torch.threshold_(logits.sub_(top), faintest(x.dtype), -math.inf).exp2_()
         sums = maps @ weights
         sums[1:] /= sums[0]
         offset, gain = sums[1 : d + 1], sums[d + 1 :]

@@ -17,6 +17,7 @@ from toy_distributions.parts import DIRECT_ELEMENTS, Components, squared
 from toy_distributions.pieces import Formula, in_pieces
 from toy_distributions.second_moments import Part, second_moment
 from toy_distributions.shapes import Scalar
+from toy_distributions.streams import streamed_means
 
 
 class GaussianMixture(Distribution):
@@ -71,6 +72,7 @@ class GaussianMixture(Distribution):
         self._log_weights = log_weights
         self._covs, self._variances, self._axes = covs, variances, axes  # variances (K, R) or (K, 1)
         self._parts = Components(log_weights, means, variances, axes)
+        self._dirac = variances.shape[1] == 1 and not bool(variances.any())
         self.dim, self.dtype, self.device = means.shape[1], means.dtype, means.device
 
     @classmethod
@@ -255,7 +257,18 @@ class GaussianMixture(Distribution):
                 terms, Pull(torch.zeros_like(self.means), to_mean, alpha * self._variances / terms.spread), x
             )
 
+        if self._streams(x, alpha, sigma):
+            flat = x.reshape(-1, self.dim)
+            found = streamed_means(self.means, self._log_weights, flat, float(alpha), float(sigma) ** 2)
+            return self._completed(found.mean, found.sure, x, alpha, sigma, formula)
         return self._averaged(x, alpha, sigma, fast, formula)
+
+    def _streams(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> bool:
+        """Whether this is a large cloud of points in few dimensions, seen at one level, and nobody differentiates."""
+        if isinstance(alpha, Tensor) or isinstance(sigma, Tensor) or not self._parts.large:
+            return False
+        wanted = torch.is_grad_enabled() and (x.requires_grad or self.means.requires_grad)
+        return self.dim <= FEW_DIMENSIONS and len(x.reshape(-1, self.dim)) >= 64 and not wanted and self._dirac
 
     def _averaged(
         self,
@@ -276,9 +289,16 @@ class GaussianMixture(Distribution):
             return self._chunked(formula, x, alpha, sigma)
         found = fast(terms, flat)
         out = found.log_total if log_total else found.values
-        unsure = (~found.sure).nonzero()[:, 0]
+        return self._completed(out, found.sure, x, alpha, sigma, formula)
+
+    def _completed(
+        self, out: Tensor, sure: Tensor, x: Tensor, alpha: Scalar, sigma: Scalar, formula: Formula
+    ) -> Tensor:
+        """Rows that are not sure answered by the formula, and the batch's shape."""
+        unsure = (~sure).nonzero()[:, 0]
         if len(unsure):
-            out = out.index_copy(0, unsure, self._chunked(formula, flat[unsure], alpha, sigma))
+            rest = self._chunked(formula, x.reshape(-1, self.dim)[unsure], alpha, sigma)
+            out = out.index_copy(0, unsure, rest)
         return out.reshape(x.shape[:-1] + out.shape[1:])
 
     def _posterior_cov(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.laws.checks import EPS, rounding, typical, worst
-from toy_distributions import GaussianMixture, averages, mixture
+from toy_distributions import GaussianMixture, averages, mixture, parts, streams
 
 LEVELS = [(1.0, 1e-6), (0.7, 1e-3), (0.7, 0.3), (0.01, 1.0), (0.0, 1.0), (1.0, 30.0), (1.0, 1e4)]
 
@@ -119,3 +119,37 @@ def test_whoever_wants_derivatives_gets_them(d):
     noised = p.noised(0.7, 0.3)
     (gradient,) = torch.autograd.grad(noised.log_prob(x).sum(), x)
     torch.testing.assert_close(gradient, noised.score(x.detach()), rtol=1e-9, atol=1e-9)
+
+
+def cloud_miss(d: int, sigma: float) -> float:
+    """A large cloud's stream against differences; its points come in pairs that compete at this noise."""
+    generator = torch.Generator().manual_seed(d)
+    points_of_it = torch.randn(150, d, dtype=torch.float64, generator=generator).repeat(2, 1)
+    points_of_it[150:] += sigma * torch.randn(150, d, dtype=torch.float64, generator=generator)
+    small = GaussianMixture.empirical(points_of_it)
+    x = points(small, 0.7, sigma)
+    plain, bound = small.posterior_mean(x, 0.7, sigma), rounding(small, x, 0.7, sigma).mean
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "DIRECT_ELEMENTS", 0)
+        large = GaussianMixture.empirical(points_of_it).posterior_mean(x, 0.7, sigma)
+    return worst((large - plain).norm(dim=-1), bound + 1e-12 * (plain.norm(dim=-1) + 1))
+
+
+@pytest.mark.parametrize("sigma", [1e-6, 1e-3, 0.03, 0.3, 3.0, 1e4])
+@pytest.mark.parametrize("d", [1, 2, 5, 16])
+def test_streams_agree(d, sigma, monkeypatch):
+    assert cloud_miss(d, sigma) <= 1
+    monkeypatch.setattr(streams, "CACHED", 7 * streams.ROWS)  # many blocks, so that the maximum runs
+    assert cloud_miss(d, sigma) <= 1
+
+
+def test_a_stream_that_forgets_to_scale_down_is_caught(monkeypatch):
+    monkeypatch.setattr(streams, "CACHED", 7 * streams.ROWS)
+    monkeypatch.setattr(torch.Tensor, "mul_", lambda self, other: self)
+    assert cloud_miss(2, 0.3) > 1
+
+
+def test_a_stream_trusted_beyond_its_digits_is_caught(monkeypatch):
+    assert cloud_miss(2, 1e-5) <= 1
+    monkeypatch.setattr(streams, "LOGIT_UNITS", math.inf)
+    assert cloud_miss(2, 1e-5) > 1
