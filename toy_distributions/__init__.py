@@ -3,6 +3,7 @@
 from toy_distributions.affine import Affine, affine
 from toy_distributions.base import Distribution
 from toy_distributions.box import Box
+from toy_distributions.chains import LinearGaussianChain, MarkovChain
 from toy_distributions.conditioned import Posterior, conditioned, tilted
 from toy_distributions.curve import Curve
 from toy_distributions.curves import Ellipse, Lissajous, Segment, SwissRoll, Trefoil, TwoMoons
@@ -14,6 +15,7 @@ from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
 from toy_distributions.product import Product
 from toy_distributions.registry import Registry
 from toy_distributions.sphere import Circle, Sphere
+from toy_distributions.vonmises import VonMisesFisher
 from toy_distributions.zoo import LAWS
 
 __all__ = [
@@ -27,7 +29,9 @@ __all__ = [
     "Ellipse",
     "GaussianMixture",
     "Labelled",
+    "LinearGaussianChain",
     "Lissajous",
+    "MarkovChain",
     "MixtureOf",
     "Posterior",
     "PowerLawField",
@@ -40,6 +44,7 @@ __all__ = [
     "SwissRoll",
     "Trefoil",
     "TwoMoons",
+    "VonMisesFisher",
     "affine",
     "conditioned",
     "em_step",

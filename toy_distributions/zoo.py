@@ -7,6 +7,7 @@ import torch
 from toy_distributions.affine import affine
 from toy_distributions.base import Distribution
 from toy_distributions.box import Box
+from toy_distributions.chains import LinearGaussianChain, MarkovChain
 from toy_distributions.conditioned import conditioned, tilted
 from toy_distributions.curves import Ellipse, Lissajous, Segment, SwissRoll, Trefoil, TwoMoons
 from toy_distributions.field import PowerLawField
@@ -15,6 +16,7 @@ from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
 from toy_distributions.product import Product
 from toy_distributions.registry import Registry
 from toy_distributions.sphere import Circle, Sphere
+from toy_distributions.vonmises import VonMisesFisher
 
 LAWS = Registry("law")
 
@@ -209,3 +211,27 @@ def two_moons() -> Distribution:
 def trefoil() -> Distribution:
     """The trefoil knot in space."""
     return Trefoil()
+
+
+@LAWS.add("markov_chain")
+def markov_chain() -> Distribution:
+    """Three steps of a chain of two states on the line, -1 and +1, that would rather stay: a tiny language."""
+    return MarkovChain([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[-1.0], [1.0]], steps=3)
+
+
+@LAWS.add("state_space")
+def state_space() -> Distribution:
+    """Two steps of a damped rotation of the plane with noise: a linear-Gaussian state space, on R^4."""
+    return LinearGaussianChain([1.0, 0.0], [0.5, 0.1], [[0.6, -0.6], [0.6, 0.6]], 0.05, steps=2)
+
+
+@LAWS.add("von_mises")
+def von_mises() -> Distribution:
+    """Von Mises' law on the unit circle, which favours one direction."""
+    return VonMisesFisher([1.2, 0.9])
+
+
+@LAWS.add("von_mises_fisher")
+def von_mises_fisher() -> Distribution:
+    """Fisher's law on the unit sphere in space, with concentration 3."""
+    return VonMisesFisher([1.0, -2.0, 2.0])

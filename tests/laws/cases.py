@@ -13,7 +13,9 @@ from toy_distributions import (
     Distribution,
     Ellipse,
     GaussianMixture,
+    LinearGaussianChain,
     Lissajous,
+    MarkovChain,
     MixtureOf,
     Product,
     Segment,
@@ -22,6 +24,7 @@ from toy_distributions import (
     SwissRoll,
     Trefoil,
     TwoMoons,
+    VonMisesFisher,
     affine,
     conditioned,
     tilted,
@@ -112,6 +115,16 @@ def sphere(rng: np.random.Generator, dim: int | None = None) -> tuple[Distributi
     centre = rng.normal(size=d) * (rng.random() < 0.3)
     law = Sphere(d, radius, blur, centre=torch.tensor(centre))
     return law, lambda x, alpha, sigma: [oracle.sphere(radius, blur, centre.tolist(), x, alpha, sigma)]
+
+
+def von_mises_fisher(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    d = int(rng.choice([1, 2, 2, 3, 3, 5, 8]))
+    radius = log_uniform(rng, 1e-2, 1e2)
+    blur = 0.0 if rng.random() < 0.5 else log_uniform(rng, 1e-4, 1e1)
+    pull = log_uniform(rng, 1e-2, 1e3) * rng.normal(size=d) / np.sqrt(d)
+    centre = rng.normal(size=d) * (rng.random() < 0.3)
+    law = VonMisesFisher(torch.tensor(pull), radius, blur, centre=torch.tensor(centre))
+    return law, lambda *at: [oracle.von_mises_fisher(pull.tolist(), radius, blur, centre.tolist(), *at)]
 
 
 def box(rng: np.random.Generator, dim: int | None = None) -> tuple[Distribution, Ask]:
@@ -256,10 +269,32 @@ def curve(rng: np.random.Generator) -> tuple[Distribution, Ask]:
     return law, lambda *at: [oracle.curve(shape, given, blur, centre, *at)]
 
 
+def markov_chain(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    """Two or three states, one to four steps; one transition in four is impossible."""
+    states, steps, d = int(rng.integers(2, 4)), int(rng.integers(1, 5)), int(rng.integers(1, 3))
+    rows = rng.random((steps, states, states)) * (rng.random((steps, states, states)) > 0.25) + 1e-3 * np.eye(states)
+    rows = rows / rows.sum(-1, keepdims=True)
+    values = log_uniform(rng, 1e-2, 1e2) * rng.normal(size=(states, d))
+    blur = 0.0 if rng.random() < 0.5 else log_uniform(rng, 1e-4, 1e1)
+    given = rows[0, 0].tolist(), rows[1:].tolist(), values.tolist()
+    law = MarkovChain(given[0], torch.tensor(rows[1:]), *tensors(given[2]), steps, blur)
+    return law, lambda *at: [oracle.markov_chain(*given, blur, *at)]
+
+
+def state_space(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    steps, d = int(rng.integers(1, 5)), int(rng.integers(1, 3))
+    mean, offset, transition = rng.normal(size=d), rng.normal(size=d), rng.normal(size=(d, d))
+    covs = covariance(rng, d, "full"), covariance(rng, d, "full")
+    parts = [part.tolist() for part in (mean, covs[0], transition, covs[1])]
+    law = LinearGaussianChain(*tensors(*parts), steps, torch.tensor(offset))
+    return law, lambda *at: [oracle.state_space(*parts, offset.tolist(), steps, at)]
+
+
 KINDS: dict[str, Callable[[np.random.Generator], tuple[Distribution, Ask]]] = {
     "mixture": mixture,
     "low_rank": low_rank,
     "sphere": sphere,
+    "von_mises_fisher": von_mises_fisher,
     "box": box,
     "product": product,
     "mixture_of": mixture_of,
@@ -268,10 +303,12 @@ KINDS: dict[str, Callable[[np.random.Generator], tuple[Distribution, Ask]]] = {
     "tilted": tilted_mixture,
     "affine": embedded,
     "field": field,
+    "markov_chain": markov_chain,
+    "state_space": state_space,
 }
 
 QUADRATURES = {"curve": 6}
 """Kinds whose oracle takes a second or more, and how many cases of them the quick lane asks about."""
 
-DERIVED = ("affine_mixture", "conditioned", "tilted")
+DERIVED = ("affine_mixture", "conditioned", "state_space", "tilted")
 """Mixtures with computed parameters: rounded to float32, those are not what float32 makes of the question's numbers."""

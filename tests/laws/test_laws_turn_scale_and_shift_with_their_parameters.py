@@ -16,10 +16,12 @@ from toy_distributions import (
     Curve,
     Distribution,
     GaussianMixture,
+    MarkovChain,
     MixtureOf,
     Product,
     Sphere,
     StationaryField,
+    VonMisesFisher,
 )
 from toy_distributions import strategies as draws
 
@@ -28,12 +30,18 @@ Move = tuple[torch.Tensor, float, torch.Tensor]
 
 
 def moved(law: Distribution, move: Move) -> Distribution:
-    """The law of scale turn x_0 + shift, by its parameters. Boxes are permuted and fields reflected at zero only."""
+    """The law of scale turn x_0 + shift, by its parameters. Boxes are permuted and fields and chains reflected only."""
     turn, scale, shift = move
     if isinstance(law, Broken):
         return Broken(moved(law.law, move), **law.wrong)
+    if isinstance(law, MarkovChain):
+        values = scale * turn[0, 0] * law.values + shift[: law.width]
+        return MarkovChain(law.initial, law.transition, values, law.steps, scale * law.blur)
     if isinstance(law, StationaryField):
         return StationaryField._built(scale**2 * law._variances, law._turn, scale * turn @ law.mean + shift, law.grid)
+    if isinstance(law, VonMisesFisher):
+        centre = scale * turn @ law.centre + shift
+        return VonMisesFisher(turn @ law.pull, scale * law.radius, scale * law.blur, centre=centre)
     if isinstance(law, Curve):
         path = law._base.panels.path
         origin, line, waves = (

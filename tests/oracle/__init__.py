@@ -6,12 +6,14 @@ covariance of x_0 given x, by a sum or an integral of (density of x_0) times (Ga
 
 from tests.oracle.answer import Answer, Input, Question, answer, condition
 from tests.oracle.box import box
+from tests.oracle.chain import markov_chain, state_space
 from tests.oracle.combined import mixture_of
 from tests.oracle.curve import curve
 from tests.oracle.field import field
 from tests.oracle.mixture import low_rank, mixture
 from tests.oracle.moved import conditioned, embedded, mapped, tilted
 from tests.oracle.sphere import sphere
+from tests.oracle.vonmises import von_mises_fisher
 
 __all__ = [
     "Answer",
@@ -26,8 +28,11 @@ __all__ = [
     "field",
     "low_rank",
     "mapped",
+    "markov_chain",
     "mixture",
     "mixture_of",
     "sphere",
+    "state_space",
     "tilted",
+    "von_mises_fisher",
 ]
