@@ -65,6 +65,6 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("broken", BREAKS.values(), ids=BREAKS)
-@pytest.mark.parametrize("kind", ["mixture", "sphere", "box"])
+@pytest.mark.parametrize("kind", ["mixture", "sphere", "box", "mixture_of", "affine", "field", "markov_chain"])
 def test_a_broken_law_is_caught(kind, broken):
     assert any(misses(kind, seed, broken=broken) for seed in range(3))
