@@ -16,6 +16,7 @@ from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
 from toy_distributions.product import Product
 from toy_distributions.registry import Registry
 from toy_distributions.sphere import Circle, Sphere
+from toy_distributions.vonmises import VonMisesFisher
 
 LAWS = Registry("law")
 
@@ -222,3 +223,15 @@ def markov_chain() -> Distribution:
 def state_space() -> Distribution:
     """Two steps of a damped rotation of the plane with noise: a linear-Gaussian state space, on R^4."""
     return LinearGaussianChain([1.0, 0.0], [0.5, 0.1], [[0.6, -0.6], [0.6, 0.6]], 0.05, steps=2)
+
+
+@LAWS.add("von_mises")
+def von_mises() -> Distribution:
+    """Von Mises' law on the unit circle, which favours one direction."""
+    return VonMisesFisher([1.2, 0.9])
+
+
+@LAWS.add("von_mises_fisher")
+def von_mises_fisher() -> Distribution:
+    """Fisher's law on the unit sphere in space, with concentration 3."""
+    return VonMisesFisher([1.0, -2.0, 2.0])
