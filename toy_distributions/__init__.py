@@ -15,6 +15,7 @@ from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
 from toy_distributions.product import Product
 from toy_distributions.registry import Registry
 from toy_distributions.sphere import Circle, Sphere
+from toy_distributions.torus import Torus
 from toy_distributions.vonmises import VonMisesFisher
 from toy_distributions.zoo import LAWS
 
@@ -42,6 +43,7 @@ __all__ = [
     "Sphere",
     "StationaryField",
     "SwissRoll",
+    "Torus",
     "Trefoil",
     "TwoMoons",
     "VonMisesFisher",

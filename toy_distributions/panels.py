@@ -150,6 +150,8 @@ class Found:
 
     def batches(self) -> "list[tuple[slice, Found]]":
         """The points in runs that have about PANELS_TOGETHER panels together, each with what was found for it."""
+        if not len(self.home):
+            return [(slice(0, 0), self)]
         ends = torch.bincount(self.point, minlength=len(self.home)).cumsum(0).tolist()
         out, start, begin = [], 0, 0
         for i, end in enumerate(ends):

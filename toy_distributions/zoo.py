@@ -16,6 +16,7 @@ from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
 from toy_distributions.product import Product
 from toy_distributions.registry import Registry
 from toy_distributions.sphere import Circle, Sphere
+from toy_distributions.torus import Torus
 from toy_distributions.vonmises import VonMisesFisher
 
 LAWS = Registry("law")
@@ -235,3 +236,9 @@ def von_mises() -> Distribution:
 def von_mises_fisher() -> Distribution:
     """Fisher's law on the unit sphere in space, with concentration 3."""
     return VonMisesFisher([1.0, -2.0, 2.0])
+
+
+@LAWS.add("torus")
+def torus() -> Distribution:
+    """A ring torus in space of radii 1 and 0.4, uniform by area."""
+    return Torus(1.0, 0.4)

@@ -22,6 +22,7 @@ from toy_distributions import (
     Sphere,
     StationaryField,
     SwissRoll,
+    Torus,
     Trefoil,
     TwoMoons,
     VonMisesFisher,
@@ -290,6 +291,13 @@ def state_space(rng: np.random.Generator) -> tuple[Distribution, Ask]:
     return law, lambda *at: [oracle.state_space(*parts, offset.tolist(), steps, at)]
 
 
+def torus(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    major, blur = log_uniform(rng, 1e-2, 1e2), 0.0 if rng.random() < 0.5 else log_uniform(rng, 1e-4, 1e1)
+    minor, centre = major * rng.uniform(0.1, 0.9), (major * rng.normal(size=3)).tolist()
+    law = Torus(major, minor, blur, centre=torch.tensor(centre, dtype=torch.float64))
+    return law, lambda *at: [oracle.torus(major, minor, blur, centre, *at)]
+
+
 KINDS: dict[str, Callable[[np.random.Generator], tuple[Distribution, Ask]]] = {
     "mixture": mixture,
     "low_rank": low_rank,
@@ -305,9 +313,11 @@ KINDS: dict[str, Callable[[np.random.Generator], tuple[Distribution, Ask]]] = {
     "field": field,
     "markov_chain": markov_chain,
     "state_space": state_space,
+    "curve": curve,
+    "torus": torus,
 }
 
-QUADRATURES = {"curve": 6}
+QUADRATURES = {"curve": 6, "torus": 3}
 """Kinds whose oracle takes a second or more, and how many cases of them the quick lane asks about."""
 
 DERIVED = ("affine_mixture", "conditioned", "state_space", "tilted")

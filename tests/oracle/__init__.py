@@ -13,6 +13,7 @@ from tests.oracle.field import field
 from tests.oracle.mixture import low_rank, mixture
 from tests.oracle.moved import conditioned, embedded, mapped, tilted
 from tests.oracle.sphere import sphere
+from tests.oracle.torus import torus
 from tests.oracle.vonmises import von_mises_fisher
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "sphere",
     "state_space",
     "tilted",
+    "torus",
     "von_mises_fisher",
 ]

@@ -1,0 +1,20 @@
+"""Which laws of the zoo wait for the slow lane: those of a class that the quick lane tests by another member."""
+
+from pathlib import Path
+
+import pytest
+
+LATER = {"segment", "lissajous", "swiss_roll", "trefoil"}
+"""Curves, like the ellipse and the two moons."""
+
+LATER_IN = {"test_total_mass_mean_and_covariance_add_up.py": {"ellipse"}}
+"""Sums over a lattice of 15,000 points, six times."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent != Path(__file__).parent or not isinstance(item, pytest.Function):
+            continue
+        names = {v for v in getattr(item, "callspec", item).__dict__.get("params", {}).values() if isinstance(v, str)}
+        if names & (LATER | LATER_IN.get(item.path.name, set())):
+            item.add_marker(pytest.mark.slow)
