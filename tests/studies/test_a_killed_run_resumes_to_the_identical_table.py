@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,12 +41,12 @@ def rows(path: Path) -> int:
     return count
 
 
-def run(runner: subprocess.Popen, store: Path, *, kill_after: float | None = None) -> int:
-    """Run the study in a child; returns its exit status, -9 if it was killed."""
+def run(runner: subprocess.Popen, store: Path, *, kill: Callable[[], None] | None = None) -> int:
+    """Run the study in a child, killed when ``kill`` returns; returns its exit status, -9 if it was killed."""
     runner.stdin.write(f"{store} 1\n")
     child = int(runner.stdout.readline())
-    if kill_after is not None:
-        time.sleep(kill_after)
+    if kill is not None:
+        kill()
         with contextlib.suppress(ProcessLookupError):  # it may have ended, and been waited for, before its kill
             os.kill(child, signal.SIGKILL)
     return int(runner.stdout.readline())
@@ -64,9 +64,19 @@ def test_fifty_random_kills(runner: subprocess.Popen, tmp_path: Path):
         stores += 1
         store, mine = tmp_path / f"store{stores}", 0
         measured.write_bytes(b"")
+
+        def wait(store: Path = store) -> None:
+            """For a random time or, as often, until some more cells are measured and a little longer."""
+            if when.random() < 0.5:
+                return time.sleep(when.uniform(0, 0.08))
+            due = len(measured.read_bytes()) + when.randint(1, 5)
+            while len(measured.read_bytes()) < due and not store.with_suffix(".csv").exists():
+                time.sleep(0.001)
+            return time.sleep(when.uniform(0, 0.003))
+
         while not store.with_suffix(".csv").exists():
             before = rows(store)
-            status = run(runner, store, kill_after=when.uniform(0, 0.08) if kills < 50 else None)
+            status = run(runner, store, kill=wait if kills < 50 else None)
             assert status in (0, -signal.SIGKILL)
             mine += status != 0
             kills += status != 0
