@@ -100,12 +100,16 @@ class Box(Distribution):
             volume = (self.high - self.low).log().sum()
             return torch.where(inside, -volume, -math.inf)
 
-        def formula(x, alpha, sigma):
-            side = self._side(x, 1.0, self.blur**2)
-            return (side.average.log() - side.out**2 / 2).sum(-1)
+        return self._noised_log_prob(x, 1.0, 0.0)
 
-        constant = 0.5 * self.dim * math.log(2 * math.pi * self.blur**2)
-        return in_pieces(formula, x, 1.0, 0.0, per_point=self.dim * NODES) - constant
+    def _noised_log_prob(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        def formula(x, alpha, sigma):
+            alpha, sigma = shapes.column(alpha), shapes.column(sigma)
+            spread = torch.as_tensor((alpha * self.blur) ** 2 + sigma**2, dtype=x.dtype, device=x.device)
+            side = self._side(x, alpha, spread)
+            return (side.average.log() - side.out**2 / 2 - 0.5 * (2 * math.pi * spread).log()).sum(-1)
+
+        return in_pieces(formula, x, alpha, sigma, per_point=self.dim * NODES)
 
     def _score(self, x: Tensor) -> Tensor:
         if self.blur == 0:

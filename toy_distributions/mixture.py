@@ -218,6 +218,9 @@ class GaussianMixture(Distribution):
         return self._chunked(formula, x.unsqueeze(-1), 1.0, 0.0)
 
     def _log_prob(self, x: Tensor) -> Tensor:
+        return self._noised_log_prob(x, 1.0, 0.0)
+
+    def _noised_log_prob(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         def formula(x, alpha, sigma):
             logits, common = self._parts.logits(x, alpha, sigma)
             return torch.logsumexp(logits, -1) + common
@@ -227,7 +230,7 @@ class GaussianMixture(Distribution):
             return averages(terms, Pull(terms.means, nothing, nothing), x)
 
         constant = 0.5 * self.dim * math.log(2 * math.pi)
-        return self._averaged(x, 1.0, 0.0, fast, formula, log_total=True) - constant
+        return self._averaged(x, alpha, sigma, fast, formula, log_total=True) - constant
 
     def _score(self, x: Tensor) -> Tensor:
         def formula(x, alpha, sigma):

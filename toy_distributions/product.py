@@ -62,6 +62,9 @@ class Product(Distribution):
     def _log_prob(self, x: Tensor) -> Tensor:
         return torch.stack([law._log_prob(block) for law, block in self._blocks(x)]).sum(0)
 
+    def _noised_log_prob(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        return torch.stack([law._noised_log_prob(block, alpha, sigma) for law, block in self._blocks(x)]).sum(0)
+
     def _score(self, x: Tensor) -> Tensor:
         return torch.cat([law._score(block) for law, block in self._blocks(x)], -1)
 

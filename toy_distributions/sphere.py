@@ -83,10 +83,14 @@ class Sphere(Distribution):
         return self._built(alpha * self.radius, math.hypot(alpha * self.blur, sigma), alpha * self.centre)
 
     def _log_prob(self, x: Tensor) -> Tensor:
-        far = (x - self.centre).norm(dim=-1)
-        spread = self.blur**2
-        mass = bessel.log_mass(self.dim, self.radius * far / spread)
-        return mass - 0.5 * (((far - self.radius) / self.blur) ** 2 + self.dim * math.log(2 * math.pi * spread))
+        return self._noised_log_prob(x, 1.0, 0.0)
+
+    def _noised_log_prob(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+        far = (x - shapes.column(alpha) * self.centre).norm(dim=-1)
+        spread = torch.as_tensor((alpha * self.blur) ** 2 + sigma**2, dtype=x.dtype, device=x.device)
+        mass = bessel.log_mass(self.dim, alpha * self.radius * far / spread)
+        off = (far - alpha * self.radius) ** 2 / spread
+        return mass - 0.5 * (off + self.dim * (2 * math.pi * spread).log())
 
     def _score(self, x: Tensor) -> Tensor:
         y, spread = x - self.centre, self.blur**2
