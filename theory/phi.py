@@ -1,6 +1,7 @@
 """phi functions: the weights of exponential integrators, to full precision at every argument."""
 
 import math
+from typing import SupportsFloat
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ TERMS = 30
 """Of the series: 2^30 / 30! = 4e-24."""
 
 
-def phi(k: int, z: float) -> float:
+def phi(k: int, z: SupportsFloat) -> float:
     r"""phi_k(z) = int_0^1 e^{(1-u) z} u^{k-1} / (k-1)! du for k >= 1, and phi_0(z) = e^z.
 
     By the recursion phi_{k+1}(z) = (phi_k(z) - 1/k!) / z where it keeps its digits, else by sum_j z^j / (j+k)!.
@@ -21,6 +22,7 @@ def phi(k: int, z: float) -> float:
     """
     if k < 0:
         raise ValueError(f"k must be an integer >= 0; got k={k}.")
+    z = float(z)
     if k == 0:
         return math.exp(z)
     if abs(z) < SERIES_BELOW:

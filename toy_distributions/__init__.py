@@ -10,6 +10,7 @@ from toy_distributions.curves import Ellipse, Lissajous, Segment, SwissRoll, Tre
 from toy_distributions.field import PowerLawField, StationaryField
 from toy_distributions.fitted import em_step, fit_gaussian, fit_mixture
 from toy_distributions.labelled import Labelled
+from toy_distributions.line import Laplace, StudentT
 from toy_distributions.mixture import GaussianMixture
 from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
 from toy_distributions.product import Product
@@ -30,6 +31,7 @@ __all__ = [
     "Ellipse",
     "GaussianMixture",
     "Labelled",
+    "Laplace",
     "LinearGaussianChain",
     "Lissajous",
     "MarkovChain",
@@ -42,6 +44,7 @@ __all__ = [
     "SimplexCorners",
     "Sphere",
     "StationaryField",
+    "StudentT",
     "SwissRoll",
     "Torus",
     "Trefoil",

@@ -1,6 +1,8 @@
 """Distribution: a law on R^d of which everything is known exactly."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -160,13 +162,15 @@ class Distribution(ABC):
         low, high = self._bracket(flat)
         x, out = 0.5 * (low + high), torch.empty_like(flat)
         open_ = torch.arange(len(flat), device=u.device)
-        eps, spread = torch.finfo(u.dtype).eps, self.cov.item() ** 0.5
+        eps, spread = torch.finfo(u.dtype).eps, self._size()[1]
         turn = 0
         while len(open_):
             turn += 1
             gap = self._cdf(x) - flat[open_]
             low, high = torch.where(gap < 0, x, low), torch.where(gap < 0, high, x)
             middle = low + 0.5 * (high - low)
+            wide = high - low > 100 * spread  # then in a tail, perhaps one like a power: halve the exponent
+            middle = torch.where(wide, self._stretch(0.5 * (self._shrink(low) + self._shrink(high))), middle)
             # neighbouring floats, or as good as that about zero: nothing left to halve
             closed = (middle <= low) | (middle >= high) | (high - low <= eps**2 * spread)
             step = middle
@@ -177,27 +181,48 @@ class Distribution(ABC):
                 settled = sure | ((newton - x).abs() <= 2 * eps * x.abs())
                 high, closed = torch.where(settled & ~closed, x, high), closed | settled
                 if turn % 3:  # every third step halves, so that a slow tail cannot hold it up
-                    step = torch.where((newton > low) & (newton < high), newton, middle)
+                    step = torch.where((newton > low) & (newton < high) & ~wide, newton, middle)
             out[open_[closed]] = high[closed]
             open_, low, high, x = (part[~closed] for part in (open_, low, high, step))
         return out.reshape(u.shape)
+
+    def _shrink(self, x: Tensor) -> Tensor:
+        """A scale on which tails are short: asinh of x in units of the law's size."""
+        centre, spread = self._size()
+        return torch.asinh((x - centre) / (spread or 1.0))
+
+    def _stretch(self, y: Tensor) -> Tensor:
+        centre, spread = self._size()
+        return centre + (spread or 1.0) * torch.sinh(y)
+
+    def _size(self) -> tuple[float, float]:
+        """Where a 1-D law lies and how wide it is, to start the search for a quantile."""
+        return self.mean.item(), self.cov.item() ** 0.5
 
     def _bracket(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Points with cdf(low) < u <= cdf(high), from a table of the cdf."""
         if not u.numel():
             return u, u
-        centre, eps = self.mean.item(), torch.finfo(u.dtype).eps
-        reach = max(self.cov.item() ** 0.5, eps * abs(centre)) or 1e-300
-        lowest, highest = u.min(), u.max().clamp_max(1 - 64 * eps)  # a rounded cdf need not reach one
-        low, high = u.new_tensor(centre), u.new_tensor(centre)
-        while bool(self._cdf(low) >= lowest):
-            low, reach = centre - reach, 2 * reach
-            low = u.new_tensor(low)
-        while bool(self._cdf(high) < highest):
-            high, reach = centre + reach, 2 * reach
-            high = u.new_tensor(high)
+        (centre, spread), eps = self._size(), torch.finfo(u.dtype).eps
+        spread = max(spread, eps * abs(centre)) or 1e-300
+
+        def outwards(side: int, enough: Callable[[Tensor], Tensor]) -> Tensor:
+            x, reach = u.new_tensor(centre), 0.0
+            while not bool(enough(self._cdf(x))):
+                reach = 1.5 * reach + 1
+                if reach > 705:
+                    raise ValueError(f"u must have a quantile among the floats; got u from {u.min()} to {u.max()}.")
+                x = u.new_tensor(centre + side * spread * math.sinh(reach))
+            return x
+
+        low = outwards(-1, lambda below: below < u.min())
+        high = outwards(1, lambda below: below >= u.max().clamp_max(1 - 64 * eps))  # a rounded cdf need not reach one
         nodes = min(1025, 2 * u.numel() + 1)
-        table = torch.linspace(low.item(), high.item(), nodes, dtype=u.dtype, device=u.device)
+        table = torch.linspace(
+            self._shrink(low).item(), self._shrink(high).item(), nodes, dtype=u.dtype, device=u.device
+        )
+        table = self._stretch(table)
+        table[0], table[-1] = low, high
         index = torch.searchsorted(self._cdf(table).cummax(0).values, u.contiguous()).clamp(1, nodes - 1)
         return table[index - 1], table[index]
 

@@ -127,6 +127,10 @@ class MixtureOf(Distribution):
     def _cdf(self, x: Tensor) -> Tensor:
         return torch.stack([law._cdf(x) for law in self.laws], -1) @ self.weights
 
+    def _size(self) -> tuple[float, float]:
+        centres, spreads = zip(*(law._size() for law in self.laws), strict=True)
+        return sum(centres) / len(centres), max(*spreads, max(centres) - min(centres))
+
     def __repr__(self) -> str:
         parts = [f"{w:.6g} {law!r}" for w, law in zip(self.weights.tolist(), self.laws[:4], strict=False)]
         more = f" + {len(self.laws) - 4} more" if len(self.laws) > 4 else ""

@@ -55,9 +55,7 @@ def vectors(v: Tensor, x: Tensor) -> Tensor:
     except RuntimeError:
         fits = False
     if not fits:
-        raise ValueError(
-            f"v must broadcast to the shape {tuple(x.shape)} of x; got {tuple(v.shape)}."
-        )
+        raise ValueError(f"v must broadcast to the shape {tuple(x.shape)} of x; got {tuple(v.shape)}.")
     return floating("v", v)
 
 

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from toy_distributions.base import Distribution
 from toy_distributions.box import Box
+from toy_distributions.line import Laplace, StudentT
 from toy_distributions.mixture import GaussianMixture
 from toy_distributions.mixture_of import MixtureOf
 from toy_distributions.product import Product
@@ -93,6 +94,16 @@ def boxes(draw: DrawFn, dims: Sequence[int] = (1, 2, 3)) -> Box:
     low = draw(_vectors(d))
     sides = torch.tensor([draw(_scales(1e-2, 1e2)) for _ in range(d)], dtype=torch.float64)
     return Box(low, low + sides, draw(st.one_of(st.just(0.0), _scales(1e-3, 10))))
+
+
+@st.composite
+def tailed(draw: DrawFn) -> Laplace | StudentT:
+    """Laplace's and Student's laws on the line, of scales 1e-2 .. 1e2, about half of them blurred."""
+    location, scale = draw(_between(-3, 3)), draw(_scales(1e-2, 1e2))
+    blur = draw(st.one_of(st.just(0.0), _scales(1e-3, 10)))
+    if draw(st.booleans()):
+        return Laplace(location, scale, blur)
+    return StudentT(draw(_scales(1, 1e3)), location, scale, blur)
 
 
 @st.composite

@@ -11,6 +11,7 @@ from toy_distributions.chains import LinearGaussianChain, MarkovChain
 from toy_distributions.conditioned import conditioned, tilted
 from toy_distributions.curves import Ellipse, Lissajous, Segment, SwissRoll, Trefoil, TwoMoons
 from toy_distributions.field import PowerLawField
+from toy_distributions.line import Laplace, StudentT
 from toy_distributions.mixture import GaussianMixture
 from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
 from toy_distributions.product import Product
@@ -236,6 +237,30 @@ def von_mises() -> Distribution:
 def von_mises_fisher() -> Distribution:
     """Fisher's law on the unit sphere in space, with concentration 3."""
     return VonMisesFisher([1.0, -2.0, 2.0])
+
+
+@LAWS.add("laplace")
+def laplace() -> Distribution:
+    """Laplace's law on the line: exponential tails and a kink."""
+    return Laplace(0.2, 0.6)
+
+
+@LAWS.add("student_t")
+def student_t() -> Distribution:
+    """Student's law with five degrees of freedom on the line: tails like |x|^-6, moments up to the fourth."""
+    return StudentT(5.0, 0.2, 0.5)
+
+
+@LAWS.add("cauchy")
+def cauchy() -> Distribution:
+    """Cauchy's law on the line, which has no mean."""
+    return StudentT(1.0, 0.2, 0.5)
+
+
+@LAWS.add("tailed_mixture")
+def tailed_mixture() -> Distribution:
+    """Three laws on the line: exponential tails, tails like a power, and none."""
+    return MixtureOf([0.4, 0.4, 0.2], [Laplace(-1.0, 0.3), StudentT(9.0, 1.0, 0.2), Box(-0.5, 0.5)])
 
 
 @LAWS.add("torus")

@@ -13,6 +13,7 @@ from toy_distributions import (
     Distribution,
     Ellipse,
     GaussianMixture,
+    Laplace,
     LinearGaussianChain,
     Lissajous,
     MarkovChain,
@@ -21,6 +22,7 @@ from toy_distributions import (
     Segment,
     Sphere,
     StationaryField,
+    StudentT,
     SwissRoll,
     Torus,
     Trefoil,
@@ -30,6 +32,7 @@ from toy_distributions import (
     conditioned,
     tilted,
 )
+from toy_distributions.line import Line
 
 Ask = Callable[[list[float], float, float], list[tuple[Question, list[Input]]]]
 """From x, alpha and sigma to the oracle's questions: one for each block of coordinates."""
@@ -63,7 +66,7 @@ def near_or_far(rng: np.random.Generator, law: Distribution, alpha: float, sigma
     eps = torch.randn(1, law.dim, dtype=torch.float64, generator=generator)
     x = (alpha * law.sample(1, generator=generator) + sigma * eps)[0]
     if rng.random() < 1 / 3:
-        centre = alpha * law.mean
+        centre = alpha * (law.location if isinstance(law, Line) else law.mean)
         x = centre + log_uniform(rng, 1.0, 30.0) * (x - centre)
     return x.tolist()
 
@@ -298,6 +301,17 @@ def torus(rng: np.random.Generator) -> tuple[Distribution, Ask]:
     return law, lambda *at: [oracle.torus(major, minor, blur, centre, *at)]
 
 
+def laplace(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    given = rng.normal(), log_uniform(rng, 1e-2, 1e2), 0.0 if rng.random() < 0.5 else log_uniform(rng, 1e-4, 1e1)
+    return Laplace(*given), lambda *at: [oracle.laplace(*given, *at)]
+
+
+def student_t(rng: np.random.Generator) -> tuple[Distribution, Ask]:
+    freedom = float(rng.choice([1.0, 1.5, 2.0, 3.0, 7.0, 30.0, 200.0]))
+    given = rng.normal(), log_uniform(rng, 1e-2, 1e2), 0.0 if rng.random() < 0.5 else log_uniform(rng, 1e-4, 1e1)
+    return StudentT(freedom, *given), lambda *at: [oracle.student_t(freedom, *given, *at)]
+
+
 KINDS: dict[str, Callable[[np.random.Generator], tuple[Distribution, Ask]]] = {
     "mixture": mixture,
     "low_rank": low_rank,
@@ -315,6 +329,8 @@ KINDS: dict[str, Callable[[np.random.Generator], tuple[Distribution, Ask]]] = {
     "state_space": state_space,
     "curve": curve,
     "torus": torus,
+    "laplace": laplace,
+    "student_t": student_t,
 }
 
 QUADRATURES = {"curve": 6, "torus": 3}

@@ -1,7 +1,7 @@
 """What the tests of the laws share: how far rounding may carry an identity, and laws broken on purpose."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -17,7 +17,9 @@ from toy_distributions import (
     Product,
     Sphere,
     StationaryField,
+    StudentT,
 )
+from toy_distributions.line import Line
 
 EPS = 2.0**-52
 UNITS = 64
@@ -44,7 +46,21 @@ def reach(law: Distribution) -> float:
         return law.centre.norm().item() + law.radius + law.blur
     if isinstance(law, Box):
         return torch.maximum(law.low.abs(), law.high.abs()).norm().item() + law.blur
+    if isinstance(law, Line):
+        return law.location.abs().item() + law.scale + law.blur
     return law.mean.norm().item() + 2 * law.cov.trace().item() ** 0.5
+
+
+def centre(law: Distribution) -> Tensor:
+    """The law's mean or, where that may not exist, the point about which it is symmetric."""
+    if isinstance(law, Broken):
+        return centre(law.law)
+    return law.location if isinstance(law, Line) else law.mean
+
+
+def levels_of(law: Distribution, levels: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those of the levels (alpha, sigma) at which the law has posterior moments: at alpha = 0 they are its own."""
+    return [level for level in levels if level[0] > 0 or not (isinstance(law, StudentT) and law.freedom <= 2)]
 
 
 def narrowest(law: Distribution) -> float:

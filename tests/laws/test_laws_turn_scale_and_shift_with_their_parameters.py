@@ -21,16 +21,18 @@ from toy_distributions import (
     Product,
     Sphere,
     StationaryField,
+    Torus,
     VonMisesFisher,
 )
 from toy_distributions import strategies as draws
+from toy_distributions.line import Line
 
 Move = tuple[torch.Tensor, float, torch.Tensor]
 """x -> scale turn x + shift, as (turn, scale, shift)."""
 
 
 def moved(law: Distribution, move: Move) -> Distribution:
-    """The law of scale turn x_0 + shift, by its parameters. Boxes are permuted and fields and chains reflected only."""
+    """The law of scale turn x_0 + shift, by its parameters. Boxes are permuted; fields, chains, tori reflected."""
     turn, scale, shift = move
     if isinstance(law, Broken):
         return Broken(moved(law.law, move), **law.wrong)
@@ -59,6 +61,12 @@ def moved(law: Distribution, move: Move) -> Distribution:
     if isinstance(law, Sphere):
         centre = scale * turn @ law.centre + shift
         return Sphere(law.dim, scale * law.radius, scale * law.blur, centre=centre)
+    if isinstance(law, Torus):
+        radii = (scale * law._scale * radius for radius in (law.major, law.minor))
+        return Torus(*radii, scale * law.blur, centre=scale * turn @ law.centre + shift)
+    if isinstance(law, Line):
+        other = law.noised(scale, 0.0)
+        return other._with(turn[0] * other.location + shift, other.scale, other.blur)
     assert isinstance(law, Box)
     low, high = (scale * turn @ side + shift for side in (law.low, law.high))
     return Box(torch.minimum(low, high), torch.maximum(low, high), scale * law.blur)

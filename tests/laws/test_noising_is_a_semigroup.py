@@ -35,7 +35,7 @@ def test_for_the_zoo(name):
     assert miss(law, typical(law, 0.42, 0.5), (0.6, 0.3), (0.7, 0.4)) <= 1
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", [name for name in LAWS if name != "cauchy"])  # which has no moments
 def test_the_law_that_is_noised_is_of_the_same_class_and_has_the_right_moments(name):
     law = LAWS[name]()
     noised = law.noised(0.6, 0.3)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.laws.checks import EPS, UNITS, Broken, reach, typical, worst
+from tests.laws.checks import EPS, UNITS, Broken, centre, reach, typical, worst
 from toy_distributions import LAWS, identities
 from toy_distributions import strategies as draws
 
@@ -27,7 +27,7 @@ def miss(law, x, alpha, sigma):
     residual = identities.posterior_cov_is_jacobian(law, x, alpha, sigma).flatten(-2).norm(dim=-1)
     arm = x.norm(dim=-1) + alpha * reach(law)
     mean = law.posterior_mean(x, alpha, sigma)
-    turning = (mean - law.mean).norm(dim=-1) / (x - alpha * law.mean).norm(dim=-1)
+    turning = (mean - centre(law)).norm(dim=-1) / (x - alpha * centre(law)).norm(dim=-1)
     spread = cov.diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(0).sqrt()
     sizes = (
         cov.flatten(-2).norm(dim=-1)

@@ -1,4 +1,4 @@
-"""Bayes: p(x|y) p(y) = p(x) p(y|x) for observations, p_tilted Z = p e^quadratic for tilts, at every x, with log p(y)."""
+"""Bayes: p(x|y) p(y) = p(x) p(y|x) for observations, p_tilted Z = p e^quadratic for tilts, everywhere; log p(y)."""
 
 import math
 

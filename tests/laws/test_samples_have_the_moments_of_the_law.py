@@ -23,7 +23,7 @@ def largest(law: Distribution, seed: int = 0) -> float:
 
 
 @pytest.mark.parametrize("level", [(1.0, 0.0), (0.6, 0.8)], ids=str)
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", [name for name in LAWS if name != "cauchy"])  # which has none
 def test_moments_for_the_zoo(name, level):
     assert largest(LAWS[name]().noised(*level)) < Z
 
@@ -45,7 +45,7 @@ def test_the_empirical_cdf_is_the_cdf(name, level):
         assert gap < math.sqrt(math.log(2 / 1e-7) / (2 * N))  # Dvoretzky, Kiefer, Wolfowitz: one run in 1e7
 
 
-@pytest.mark.parametrize("name", [name for name in LAWS if name != "dirac"])
+@pytest.mark.parametrize("name", [name for name in LAWS if name not in ("dirac", "cauchy")])
 def test_samples_a_tenth_too_wide_are_caught(name):
     def wide(law, n, *, generator):
         return law.mean + 1.1 * (law.sample(n, generator=generator) - law.mean)

@@ -10,6 +10,7 @@ from tests.oracle.chain import markov_chain, state_space
 from tests.oracle.combined import mixture_of
 from tests.oracle.curve import curve
 from tests.oracle.field import field
+from tests.oracle.line import laplace, student_t
 from tests.oracle.mixture import low_rank, mixture
 from tests.oracle.moved import conditioned, embedded, mapped, tilted
 from tests.oracle.sphere import sphere
@@ -27,6 +28,7 @@ __all__ = [
     "curve",
     "embedded",
     "field",
+    "laplace",
     "low_rank",
     "mapped",
     "markov_chain",
@@ -34,6 +36,7 @@ __all__ = [
     "mixture_of",
     "sphere",
     "state_space",
+    "student_t",
     "tilted",
     "torus",
     "von_mises_fisher",

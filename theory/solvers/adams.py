@@ -49,11 +49,11 @@ class AdamsBashforth(Solver):
         history = ((s.k, model(x, s).eps), *(memory or ()))[: self.points]
         if self.start is not None and len(history) < self.points:
             return Step(self.start.step(model, x, s, t, None, noise).x, memory=history)
-        step = t.k - s.k
+        step = float(t.k - s.k)
         if self.constant:
             weights = [step * w for w in CONSTANT[len(history)]]
         else:
-            weights = _weights([k for k, _ in history], step)
+            weights = _weights([float(k) for k, _ in history], step)
         y = x / s.alpha
         for weight, (_, eps) in zip(weights, history, strict=True):
             y = y + weight * eps
