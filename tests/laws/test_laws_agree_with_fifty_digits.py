@@ -17,7 +17,7 @@ def misses(kind: str, seed: int, **how) -> list:
 
 
 CASES = [(kind, seed) for kind in KINDS for seed in range({"product": 20, **QUADRATURES}.get(kind, 40))]
-MORE_CASES = [(kind, seed) for kind in KINDS for seed in range(200) if (kind, seed) not in CASES]
+MORE_CASES = [(kind, seed) for kind in KINDS for seed in range(500) if (kind, seed) not in CASES]
 
 
 @pytest.mark.parametrize(("kind", "seed"), CASES)
