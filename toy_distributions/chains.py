@@ -10,7 +10,7 @@ from torch import Tensor
 from toy_distributions import shapes
 from toy_distributions.base import Distribution
 from toy_distributions.mixture import GaussianMixture
-from toy_distributions.mixture_of import deviations
+from toy_distributions.parts import deviations
 from toy_distributions.pieces import in_pieces
 from toy_distributions.roots import from_roots, roots_of
 from toy_distributions.shapes import Scalar

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from toy_distributions import shapes
 from toy_distributions.base import Distribution
-from toy_distributions.mixture_of import MixtureOf, deviations
+from toy_distributions.mixture_of import MixtureOf
+from toy_distributions.parts import deviations
 from toy_distributions.shapes import Scalar
 
 

@@ -13,7 +13,7 @@ from toy_distributions.axes import Axes
 from toy_distributions.base import Distribution
 from toy_distributions.cloud import FEW_DIMENSIONS
 from toy_distributions.components import eigenbasis, probabilities, thin_basis
-from toy_distributions.parts import DIRECT_ELEMENTS, Components, squared
+from toy_distributions.parts import DIRECT_ELEMENTS, Components, deviations, squared
 from toy_distributions.pieces import Formula, in_pieces
 from toy_distributions.second_moments import Part, second_moment
 from toy_distributions.shapes import Scalar
@@ -308,7 +308,7 @@ class GaussianMixture(Distribution):
         def formula(x, alpha, sigma):
             weight = self._parts.responsibilities(x, alpha, sigma).unsqueeze(-1)
             means = self._parts.centres(x, alpha, sigma)
-            away = means - (weight * means).sum(-2, keepdim=True)
+            away = deviations(weight, means)
             between = torch.einsum("nkd,nke->nde", weight * away, away)
             within = weight * (self._variances * squared(sigma) / self._parts.noised(alpha, sigma))
             basis = self._axes.basis

@@ -11,6 +11,7 @@ from toy_distributions.base import Distribution
 from toy_distributions.box import Box
 from toy_distributions.components import probabilities
 from toy_distributions.mixture import GaussianMixture
+from toy_distributions.parts import deviations
 from toy_distributions.shapes import Scalar
 
 
@@ -135,16 +136,6 @@ class MixtureOf(Distribution):
         parts = [f"{w:.6g} {law!r}" for w, law in zip(self.weights.tolist(), self.laws[:4], strict=False)]
         more = f" + {len(self.laws) - 4} more" if len(self.laws) > 4 else ""
         return f"MixtureOf({' + '.join(parts)}{more})"
-
-
-def deviations(parts: Tensor, means: Tensor) -> Tensor:
-    """means (..., K, d) less their average with the weights parts (..., K, 1), the same shape.
-
-    Measured from the heaviest, whose own deviation, a sum over the others, may be far below the rounding of means.
-    """
-    heaviest = parts.argmax(-2, keepdim=True).expand(*means.shape[:-2], 1, means.shape[-1])
-    away = means - means.gather(-2, heaviest)
-    return away - (parts * away).sum(-2, keepdim=True)
 
 
 def company(laws: Sequence[Distribution], name: str) -> tuple[Distribution, ...]:

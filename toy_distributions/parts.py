@@ -138,3 +138,13 @@ def component(value: Scalar) -> Scalar:
 
 def squared(value: Scalar) -> Scalar:
     return component(value) ** 2
+
+
+def deviations(parts: Tensor, means: Tensor) -> Tensor:
+    """means (..., K, d) less their average with the weights parts (..., K, 1), the same shape.
+
+    Measured from the heaviest, whose own deviation, a sum over the others, may be far below the rounding of means.
+    """
+    heaviest = parts.argmax(-2, keepdim=True).expand(*means.shape[:-2], 1, means.shape[-1])
+    away = means - means.gather(-2, heaviest)
+    return away - (parts * away).sum(-2, keepdim=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from toy_distributions.averages import NEGLIGIBLE
-from toy_distributions.parts import Components
+from toy_distributions.parts import Components, deviations
 from toy_distributions.pieces import PIECE_BYTES, in_pieces
 from toy_distributions.shapes import Scalar
 
@@ -42,10 +42,7 @@ def _of_components(law: Components, part: Part, x: Tensor, alpha: Scalar, sigma:
     """sum_k r_k [ U_k diag(within_k) U_k^T + (D_k - E)(D_k - E)^T ], asked of v, of the diagonal, of the trace."""
     weight, means, within = law.parts(x, alpha, sigma)
     weight, axes = weight.unsqueeze(-1), law.axes
-    # about the heaviest component first: its own distance to the mean may be far smaller than either
-    heaviest = weight.argmax(-2, keepdim=True).expand(-1, 1, law.dim)
-    away = means - means.gather(-2, heaviest)
-    away = away - (weight * away).sum(-2, keepdim=True)
+    away = deviations(weight, means)
     if part is Part.PRODUCT:
         along = (away * v.unsqueeze(-2)).sum(-1, keepdim=True)
         inside = axes.back(within * axes.turn(v.unsqueeze(-2)))
