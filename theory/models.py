@@ -47,6 +47,23 @@ class Counted(Model):
         return self.inner(x, at)
 
 
+@dataclass(frozen=True, eq=False)
+class Answered(Model):
+    """A model with one answer known already, so that a method that starts another shares its first evaluation."""
+
+    inner: Model
+    x: Tensor
+    at: Level
+    prediction: Prediction
+
+    @property
+    def process(self) -> NoiseProcess:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.process
+
+    def __call__(self, x: Tensor, at: Level) -> Prediction:
+        return self.prediction if x is self.x and at is self.at else self.inner(x, at)
+
+
 @dataclass(frozen=True)
 class Perturbed(Model):
     r"""A model whose noise prediction is off by a vector of known length: |eps_hat - eps| = size at every state.

@@ -41,7 +41,7 @@ def law_convergence(solver: str, law: str, grid: str, steps: int, *, seed: int) 
     divergence, distance = kl(exact, output), w2(exact, output)
     return {
         "h_max": times.h_max,
-        "evaluations": made.facts.evaluations * steps,
+        "evaluations": made.facts.cost(steps),
         "kl_nats": divergence.value,
         "kl_nats_error": divergence.error,
         "w2": distance.value,

@@ -73,7 +73,7 @@ def order(solver: str, process: str, law: str, steps: int, *, seed: int) -> Valu
         measure, declared = "path", facts.strong_order
     return {
         "h_max": grid.h_max,
-        "evaluations": facts.evaluations * steps,
+        "evaluations": facts.cost(steps),
         "error": error,
         "error_error": half_width,
         "measure": measure,

@@ -38,7 +38,7 @@ def starts(n=6, seed=0):
 def test_evaluations_are_what_the_solver_declares(name):
     solver = SOLVERS[name]()
     run = solve(solver, MODEL, starts(), GRID, noise=Independent(0))
-    assert run.evaluations == solver.facts.evaluations * GRID.steps
+    assert run.evaluations == solver.facts.cost(GRID.steps)
     assert len(run.states) == GRID.steps + 1
     denoised = solve(solver, MODEL, starts(), GRID, noise=Independent(0), last="denoise", keep=False)
     assert denoised.evaluations == run.evaluations + 1 and len(denoised.states) == 1
@@ -84,7 +84,7 @@ def test_float32_agrees_within_its_own_rounding(name):
     single = solve(solver, single_model, starts().float(), GRID, noise=PerRow(range(6))).end
     assert single.dtype == torch.float32
     # a step adds a few roundings of the state; the exact flow amplifies them by less than 30 on this problem
-    evaluations = solver.facts.evaluations * GRID.steps
+    evaluations = solver.facts.cost(GRID.steps)
     assert (single - double).abs().max() < 30 * 2**-23 * evaluations * (1 + starts().abs().max())
 
 

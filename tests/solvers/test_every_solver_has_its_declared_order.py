@@ -1,5 +1,6 @@
 """The slope of the error against h_max is the order the solver declares, on every process and law; mutants show."""
 
+from dataclasses import dataclass
 from functools import cache
 
 import pytest
@@ -18,7 +19,9 @@ from theory.solvers import (
     DPMpp3M,
     DPMpp3S,
     EulerMaruyama,
+    ExponentialAdams,
     Heun,
+    PseudoRungeKutta,
     RungeKutta,
 )
 from theory.solvers.tableau import RK4
@@ -33,7 +36,11 @@ LATE_STEPS = (80, 160, 320, 640, 1280)
 """For methods of an order above 2 in the long run that start with DDIM: its O(h^2) shows late."""
 COARSE_STEPS = (12, 20, 34, 58, 98, 166)
 """For order 4, which reaches the accuracy of the reference soon."""
-LATE = ("deis.rho_ab3", "deis.rho_ab4", "ipndm.4", "dpm_pp.3m")
+LATE = ("deis.rho_ab3", "deis.rho_ab4", "deis.t_ab3", "deis.t_ab4", "ipndm.4", "pndm.f", "dpm_pp.3m", "unipc.3")
+LATEST = {
+    ("ipndm.4", "gaussian"): tuple(4 * n for n in LATE_STEPS),
+    ("unipc.3", "gaussian"): (150, 220, 330, 500, 750),  # from where its order shows to where rounding does
+}
 FASTER = {("midpoint.k", "gaussian"): 3}
 """On N(m, v) the flow is y = m + c sqrt(v + k^2). The midpoint rule's local error h^3 (y3 + 3 a y2) / 24, with
 a = k / (v + k^2) and the derivatives y2 = c v / (v + k^2)^{3/2}, y3 = -3 c v k / (v + k^2)^{5/2}, is zero."""
@@ -67,9 +74,9 @@ CASES = [
 def test_deterministic_order(name, process, law):
     solver = SOLVERS[name]()
     declared = FASTER.get((name, law), solver.facts.order)
-    steps = COARSE_STEPS if declared > 3 else FINE_STEPS if name.endswith(".t") else STEPS
+    steps = COARSE_STEPS if declared > 3 else FINE_STEPS if name.endswith(".t") or name == "unipc.2" else STEPS
     if name in LATE:
-        steps = tuple(4 * n for n in LATE_STEPS) if (name, law) == ("ipndm.4", "gaussian") else LATE_STEPS
+        steps = LATEST.get((name, law), LATE_STEPS)
     order = measured_order(solver, PROCESSES[process], law, steps)
     assert abs(order.value - declared) < 0.1, order
     assert order.error < 0.1, order
@@ -107,6 +114,9 @@ def test_dpm_2_has_order_2_for_every_r1(r1):
 STARTED = [
     *(DPMpp3M(start=start) for start in (RungeKutta(RK4), DPMpp3S(), Heun("k"))),
     *(AdamsBashforth(points, start=RungeKutta(RK4)) for points in (2, 3, 4)),
+    *(AdamsBashforth(points, start=RungeKutta(RK4), variable="t") for points in (3, 4)),
+    *(ExponentialAdams(points, correct=False, start=RungeKutta(RK4)) for points in (2, 3, 4)),
+    *(ExponentialAdams(3, reads=reads, start=RungeKutta(RK4)) for reads in ("x0", "eps")),
 ]
 
 
@@ -114,7 +124,7 @@ STARTED = [
 def test_multistep_methods_have_their_own_order_from_an_accurate_start(solver):
     order = measured_order(solver, VPLinear(), "mixture", (40, 80, 160, 320, 640))
     assert abs(order.value - solver.facts.order) < 0.1, order
-    assert solver.facts.order == getattr(solver, "points", 3)
+    assert solver.facts.order == getattr(solver, "points", 3) + getattr(solver, "correct", False)
 
 
 THIRD_ORDER_MUTANTS = [
@@ -125,7 +135,33 @@ THIRD_ORDER_MUTANTS = [
     DPMpp3M(start=RungeKutta(RK4), second=1.5),
     DPMpp3M(start=DDIM()),
     AdamsBashforth(4, constant=True, start=RungeKutta(RK4)),
+    PseudoRungeKutta(),
 ]
+
+
+@dataclass(frozen=True)
+class FromThePrediction(ExponentialAdams):
+    """UniPC that corrects from the state it predicted, not from the corrected one: its corrector is lost."""
+
+    def step(self, model, x, s, t, memory, noise):
+        found = super().step(model, x, s, t, memory, noise)
+        return found._replace(memory=(x, found.memory[1]))
+
+
+@dataclass(frozen=True)
+class StaleCorrector(ExponentialAdams):
+    """UniPC whose corrector leaves the new prediction out."""
+
+    def _moved(self, x, s, t, points):
+        return super()._moved(x, s, t, [point for point in points if point[0].t >= s.t])
+
+
+@pytest.mark.parametrize("points", [1, 2])
+@pytest.mark.parametrize("mutant", [FromThePrediction, StaleCorrector])
+def test_a_corrector_that_does_not_correct_costs_an_order(mutant, points):
+    right = measured_order(ExponentialAdams(points), VPLinear(), "mixture", FINE_STEPS)
+    wrong = measured_order(mutant(points), VPLinear(), "mixture", FINE_STEPS)
+    assert abs(right.value - points - 1) < 0.1 and abs(wrong.value - points) < 0.1, (right, wrong)
 
 
 @pytest.mark.parametrize("mutant", THIRD_ORDER_MUTANTS, ids=str)

@@ -13,13 +13,17 @@ from theory.solvers.dpm_pp import DPMpp2M, DPMpp2S, DPMpp3M, DPMpp3S
 from theory.solvers.euler_heun import Euler, Heun
 from theory.solvers.euler_maruyama import EulerMaruyama
 from theory.solvers.langevin import AnnealedLangevin, PredictorCorrector
+from theory.solvers.pndm import PseudoRungeKutta
 from theory.solvers.runge_kutta import RungeKutta
+from theory.solvers.sde_dpm import SDEDPM
+from theory.solvers.unipc import ExponentialAdams
 
 __all__ = [
     "DDIM",
     "DDPM",
     "DPM2",
     "DPM3",
+    "SDEDPM",
     "SOLVERS",
     "AdamsBashforth",
     "AnnealedLangevin",
@@ -30,9 +34,11 @@ __all__ = [
     "DPMpp3S",
     "Euler",
     "EulerMaruyama",
+    "ExponentialAdams",
     "Facts",
     "Heun",
     "PredictorCorrector",
+    "PseudoRungeKutta",
     "RungeKutta",
     "Solver",
     "Step",

@@ -1,12 +1,16 @@
-"""Adams-Bashforth methods in k = sigma/alpha: DEIS's rhoAB on any grid, and iPNDM's constant weights."""
+"""Adams-Bashforth methods in k = sigma/alpha: DEIS's rhoAB and tAB on any grid, and the constant weights of PNDM."""
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
+import torch
 
+from theory.models import Answered
 from theory.prediction import Kind
-from theory.solvers.base import SOLVERS, Facts, Solver, Step
+from theory.process import NoiseProcess
+from theory.solvers.base import SOLVERS, Facts, Solver, Step, extra
 
 CONSTANT = {
     1: (1.0,),
@@ -15,6 +19,9 @@ CONSTANT = {
     4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
 }
 
+QUADRATURE = 20
+"""Nodes for the integrals of time's polynomials over one step in k."""
+
 
 @dataclass(frozen=True)
 class AdamsBashforth(Solver):
@@ -22,38 +29,49 @@ class AdamsBashforth(Solver):
 
         y_t = y_s + sum_j w_j eps_j,      w_j = int_{k_s}^{k_t} prod_{i != j} (k - k_i) / (k_j - k_i) dk
 
-    over the last ``points`` nodes (rhoAB of DEIS with r = points - 1). constant=True takes the weights of equal steps
-    whatever the grid, as iPNDM and PLMS do: then the order is at most 2 on any grid not uniform in k.
+    over the last ``points`` nodes (rhoAB of DEIS with r = points - 1). variable="t" interpolates eps in time instead,
+    w_j = int prod_{i != j} (t(k) - t_i) / (t_j - t_i) dk (tAB), by Gauss-Legendre quadrature in k. constant=True takes
+    the weights of equal steps whatever the grid, as iPNDM and PNDM do: then the order is at most 2 on any grid not
+    uniform in k.
 
     It starts with fewer points, DDIM first. Such a step errs by O(h^2), which nothing damps: from this start the order
     is at most 2, from ``start`` of order >= points - 1, which takes the first points - 1 steps, it is ``points``.
-    Exact, once started, for eps a polynomial of degree points - 1 in k that does not depend on x.
+    Exact, once started, for eps a polynomial of degree points - 1 in k (or t) that does not depend on x.
     Source: zhang2022deis, section 3.3; liu2022pndm, eq. 12 (constant weights).
     """
 
     points: int = 2
     constant: bool = False
     start: Solver | None = None
+    variable: Literal["k", "t"] = "k"
 
     def __post_init__(self):
         if self.points not in CONSTANT:
             raise ValueError(f"points must be 1, 2, 3 or 4; got points={self.points}.")
+        if self.variable not in ("k", "t"):
+            raise ValueError(f"variable must be 'k' or 't'; got {self.variable!r}.")
 
     @property
     def facts(self) -> Facts:
         started = self.start is not None and (self.start.facts.order or 0) >= self.points - 1
         limit = self.points if started and not self.constant else 2
-        return Facts(order=min(self.points, limit), evaluations=1, reads=Kind.EPS)
+        return Facts(
+            order=min(self.points, limit), evaluations=1, reads=Kind.EPS, start_up=extra(self.start, self.points)
+        )
 
     def step(self, model, x, s, t, memory, noise) -> Step:
-        history = ((s.k, model(x, s).eps), *(memory or ()))[: self.points]
+        prediction = model(x, s)
+        history = ((s, prediction.eps), *(memory or ()))[: self.points]
         if self.start is not None and len(history) < self.points:
-            return Step(self.start.step(model, x, s, t, None, noise).x, memory=history)
+            return Step(self.start.step(Answered(model, x, s, prediction), x, s, t, None, noise).x, memory=history)
         step = float(t.k - s.k)
+        levels = [at for at, _ in history]
         if self.constant:
             weights = [step * w for w in CONSTANT[len(history)]]
+        elif self.variable == "k":
+            weights = _weights([float(at.k) for at in levels], step)
         else:
-            weights = _weights([float(k) for k, _ in history], step)
+            weights = _weights_in_time(model.process, [float(at.t) for at in levels], float(s.k), step)
         y = x / s.alpha
         for weight, (_, eps) in zip(weights, history, strict=True):
             y = y + weight * eps
@@ -68,6 +86,19 @@ def _weights(nodes: list[float], step: float) -> list[float]:
     places = (np.array(nodes) - nodes[0]) / step  # 0, then the older nodes on the other side of the step
     powers = np.arange(len(nodes))
     return list(step * np.linalg.solve(places[None, :] ** powers[:, None], 1 / (powers + 1.0)))
+
+
+def _weights_in_time(process: NoiseProcess, nodes: list[float], start: float, step: float) -> list[float]:
+    """Integrals over k from ``start`` of the Lagrange polynomials in time, which is a smooth function of k."""
+    if len(nodes) == 1:
+        return [step]
+    places, weights = np.polynomial.legendre.leggauss(QUADRATURE)
+    k = start + step * (1 + places) / 2
+    times = process.time_at(torch.from_numpy(-np.log(k))).numpy()
+    return [
+        0.5 * step * float(weights @ np.prod([(times - other) / (node - other) for other in nodes if other != node], 0))
+        for node in nodes
+    ]
 
 
 @SOLVERS.add("deis.rho_ab2")
@@ -86,6 +117,24 @@ def _rho_ab3() -> Solver:
 def _rho_ab4() -> Solver:
     """Four-step Adams-Bashforth in k on any grid (DEIS rhoAB3), with its usual start."""
     return AdamsBashforth(4)
+
+
+@SOLVERS.add("deis.t_ab2")
+def _t_ab2() -> Solver:
+    """DEIS tAB1: eps interpolated in time through two values, integrated exactly: order 2 at one evaluation."""
+    return AdamsBashforth(2, variable="t")
+
+
+@SOLVERS.add("deis.t_ab3")
+def _t_ab3() -> Solver:
+    """DEIS tAB2, with its usual start."""
+    return AdamsBashforth(3, variable="t")
+
+
+@SOLVERS.add("deis.t_ab4")
+def _t_ab4() -> Solver:
+    """DEIS tAB3, with its usual start."""
+    return AdamsBashforth(4, variable="t")
 
 
 @SOLVERS.add("ipndm.4")

@@ -21,8 +21,9 @@ class Facts:
     """What a solver promises; a test measures every entry.
 
     order: exponent of the global error in h_max along deterministic trajectories; None if it has none (MCMC), and for
-    stochastic solvers the order of their deterministic part. evaluations: model calls a step. reads: the prediction
-    the formula is written in. weak_order, strong_order: of the law and of the path, for stochastic solvers.
+    stochastic solvers the order of their deterministic part. evaluations: model calls a step; start_up: those beyond
+    that which the first steps of a run take, once. reads: the prediction the formula is written in. weak_order,
+    strong_order: of the law and of the path, for stochastic solvers.
     """
 
     order: int | None
@@ -31,6 +32,16 @@ class Facts:
     reads: Kind = Kind.X0
     weak_order: int | None = None
     strong_order: float | None = None
+    start_up: int = 0
+
+    def cost(self, steps: int) -> int:
+        """Model calls of a run of so many steps (no fewer than the start takes)."""
+        return self.evaluations * steps + self.start_up
+
+
+def extra(start: "Solver | None", points: int) -> int:
+    """Model calls, beyond one a step, of a multistep method whose first points - 1 steps another solver takes."""
+    return 0 if start is None else (points - 1) * (start.facts.evaluations - 1)
 
 
 class Step(NamedTuple):

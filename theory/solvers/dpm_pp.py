@@ -3,9 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from theory.models import Answered
 from theory.phi import phi
 from theory.prediction import Kind
-from theory.solvers.base import SOLVERS, Facts, Solver, Step
+from theory.solvers.base import SOLVERS, Facts, Solver, Step, extra
 
 
 @SOLVERS.add("dpm_pp.2m")
@@ -143,14 +144,16 @@ class DPMpp3M(Solver):
     @property
     def facts(self) -> Facts:
         started = self.start is not None and (self.start.facts.order or 0) >= 2
-        return Facts(order=3 if started and self.second == 1 else 2, evaluations=1, reads=Kind.X0)
+        order = 3 if started and self.second == 1 else 2
+        return Facts(order=order, evaluations=1, reads=Kind.X0, start_up=extra(self.start, 3))
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         h, history = t.lam - s.lam, memory or ()
-        x0 = model(x, s).x0
+        prediction = model(x, s)
+        x0 = prediction.x0
         kept = ((s, x0), *history[:1])
         if self.start is not None and len(history) < 2:
-            return Step(self.start.step(model, x, s, t, None, noise).x, memory=kept)
+            return Step(self.start.step(Answered(model, x, s, prediction), x, s, t, None, noise).x, memory=kept)
         drive = phi(1, -h) * x0
         if history:
             r, x0_r = history[0]
