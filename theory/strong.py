@@ -17,7 +17,7 @@ from theory.process import Level, NoiseProcess
 from theory.solvers.base import Solver
 from toy_distributions.mixture import GaussianMixture
 
-Clock = Literal["t", "snr"]
+Clock = Literal["t", "snr"] | float
 
 
 def gaussian_strong_error(
@@ -37,8 +37,10 @@ def gaussian_strong_error(
         Phi(t, tau)   = (S_t / S_tau)^{(1 + eta^2)/2} (alpha_tau / alpha_t)^{eta^2}.
 
     clock: the variable in which w is a Brownian motion. "t", as in dx = ... + eta g dw: a = eta g. "snr" =
-    alpha^2/sigma^2, in which the noise of DDPM-like steps is additive: a = eta sigma^2 / alpha. The two clocks couple
-    the noise inside a step differently, and agree on whole steps.
+    alpha^2/sigma^2, in which the noise of DDPM-like steps is additive: a = eta sigma^2 / alpha. A number p stands for
+    e^{p lambda}, a = eta sigma e^{-p lambda / 2} sqrt(2 / |p|): 2 eta^2 is the clock of exponential methods in x0, 2 of
+    which is "snr", and -2 that of those in eps. Clocks couple the noise inside a step differently, and agree on whole
+    steps.
 
     The solver draws one normal a step. The error compares Gauss-Legendre rules of 6 and 5 nodes a step.
     """
@@ -88,4 +90,12 @@ def _clock(
             lambda snr: process.level_at(0.5 * snr.log()),
             lambda at: at.sigma**2 / torch.as_tensor(at.alpha),
         )
-    raise ValueError(f"clock must be 't' or 'snr'; got {clock!r}.")
+    if isinstance(clock, str) or clock == 0:
+        raise ValueError(f"clock must be 't', 'snr' or a number other than 0; got {clock!r}.")
+    return (
+        lambda at: math.exp(clock * at.lam),
+        lambda place: process.level_at(place.log() / clock),
+        lambda at: (
+            torch.as_tensor(at.sigma * (2 / abs(clock)) ** 0.5) * torch.exp(-0.5 * clock * torch.as_tensor(at.lam))
+        ),
+    )
