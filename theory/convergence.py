@@ -3,16 +3,19 @@
 Grids are uniform in lambda, from LAM_START, where the model still changes, to LAM_END, before data-scale stiffness.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from theory.estimate import Estimate
 from theory.grid import TimeGrid, uniform_lambda
 from theory.models import Exact
 from theory.noise import Noise, snr_clock, time_clock
 from theory.process import Level, NoiseProcess
 from theory.reference import flow
+from theory.slope import observed_order
 from theory.solvers.base import Solver, solve
 from theory.solvers.euler_maruyama import EulerMaruyama
 from toy_distributions.base import Distribution
@@ -46,6 +49,15 @@ def path_error(
     first, last = grid.levels[0], grid.levels[-1]
     end = solve(solver, Exact(law, process), first.alpha * reference.start, grid, keep=False).end / last.alpha
     return grid, ((end - reference.end) ** 2).sum(-1).mean().sqrt().item()
+
+
+def path_order(
+    solver: Solver, law: Distribution, process: NoiseProcess, steps: Sequence[int], *, n: int = 4
+) -> Estimate:
+    """The observed order in h_max along n trajectories of a law, on grids of so many ``steps``."""
+    reference = path_reference(law, process, n=n)
+    runs = [path_error(solver, law, process, count, reference) for count in steps]
+    return observed_order([grid.h_max for grid, _ in runs], [error for _, error in runs], floor=1e-12)
 
 
 def strong_error(

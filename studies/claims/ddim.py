@@ -5,14 +5,13 @@ import math
 import torch
 
 from studies.claim import FAILS, at_most, claim, near
-from theory.convergence import path_error, path_reference
+from theory.convergence import path_order
 from theory.estimate import Estimate
 from theory.grid import uniform_lambda
 from theory.laws import law_of
 from theory.models import Exact
 from theory.noise import Independent
 from theory.process import VPLinear
-from theory.slope import observed_order
 from theory.solvers import SOLVERS, solve
 from theory.solvers.ddim import DDIM
 from theory.solvers.ddpm import DDPM, Variance
@@ -40,9 +39,7 @@ def _states(law: GaussianMixture, lam: float, n: int) -> torch.Tensor:
     control={"coefficient": 1.1},
 )
 def order(coefficient: float = 1.0) -> Estimate:
-    reference = path_reference(TRIMODAL, PROCESS, n=4)
-    runs = [path_error(DDIM(coefficient=coefficient), TRIMODAL, PROCESS, n, reference) for n in (16, 32, 64, 128, 256)]
-    return observed_order([grid.h_max for grid, _ in runs], [error for _, error in runs], floor=1e-12)
+    return path_order(DDIM(coefficient=coefficient), TRIMODAL, PROCESS, (16, 32, 64, 128, 256))
 
 
 @claim(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from studies.claim import FAILS, claim, near
-from theory.convergence import path_error, path_reference
+from theory.convergence import path_order
 from theory.divergences import kl
 from theory.estimate import Estimate
 from theory.grid import TimeGrid, uniform_lambda
@@ -53,10 +53,7 @@ class Drifting(Model):
 
 def _orders(law: GaussianMixture, weight: float) -> Estimate:
     """The order furthest from 2 among all r1."""
-    reference, orders = path_reference(law, PROCESS, n=4), []
-    for r1 in R1:
-        runs = [path_error(DPM2(r1, weight), law, PROCESS, steps, reference) for steps in (10, 20, 40, 80, 160)]
-        orders.append(observed_order([grid.h_max for grid, _ in runs], [error for _, error in runs], floor=1e-12))
+    orders = [path_order(DPM2(r1, weight), law, PROCESS, (10, 20, 40, 80, 160)) for r1 in R1]
     return max(orders, key=lambda order: abs(order.value - 2) + order.error)
 
 
@@ -194,6 +191,4 @@ def every_r1(correct: bool = True) -> Estimate:
 
 
 def _order_on_trimodal(solver: Solver) -> Estimate:
-    reference = path_reference(TRIMODAL, PROCESS, n=4)
-    runs = [path_error(solver, TRIMODAL, PROCESS, n, reference) for n in (20, 40, 80, 160, 320, 640)]
-    return observed_order([grid.h_max for grid, _ in runs], [error for _, error in runs], floor=1e-12)
+    return path_order(solver, TRIMODAL, PROCESS, (20, 40, 80, 160, 320, 640))

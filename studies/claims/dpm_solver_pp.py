@@ -1,26 +1,21 @@
 """DPM-Solver++ (Lu, Zhou, Bao, Chen, Li, Zhu 2022): orders of its multistep and singlestep methods."""
 
 from studies.claim import FAILS, claim, near
-from theory.convergence import path_error, path_reference
+from theory.convergence import path_order
 from theory.estimate import Estimate
 from theory.process import VPLinear
-from theory.slope import observed_order
 from theory.solvers import Solver
 from theory.solvers.dpm_pp import DPMpp2M, DPMpp2S, DPMpp3M, DPMpp3S
 from theory.solvers.runge_kutta import RungeKutta
 from theory.solvers.tableau import RK4
-from toy_distributions.mixture import GaussianMixture
+from toy_distributions.zoo import LAWS
 
 PROCESS = VPLinear()
-TRIMODAL = GaussianMixture([0.3, 0.5, 0.2], [[-1.0], [0.4], [1.2]], [0.05, 0.1, 0.04])
 STARTS = {"usual": None, "rk4": RungeKutta(RK4)}
 
 
-def _order(solver: Solver, steps: tuple[int, ...] = (20, 40, 80, 160, 320, 640)) -> Estimate:
-    """Along trajectories of a mixture, uniform in lambda from -0.5, where D changes, to 2.5."""
-    reference = path_reference(TRIMODAL, PROCESS, n=4)
-    runs = [path_error(solver, TRIMODAL, PROCESS, n, reference) for n in steps]
-    return observed_order([grid.h_max for grid, _ in runs], [error for _, error in runs], floor=1e-12)
+def _order(solver: Solver) -> Estimate:
+    return path_order(solver, LAWS["mixture_1d"](), PROCESS, (20, 40, 80, 160, 320, 640))
 
 
 @claim(

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 
 from theory.solvers.adams import AdamsBashforth
+from theory.solvers.ancestral import Ancestral, GeometricMidpoint
 from theory.solvers.base import SOLVERS, Facts, Solver, Step, Trajectory, solve
 from theory.solvers.churn import Churn
 from theory.solvers.ddim import DDIM
@@ -26,6 +27,7 @@ __all__ = [
     "SDEDPM",
     "SOLVERS",
     "AdamsBashforth",
+    "Ancestral",
     "AnnealedLangevin",
     "Churn",
     "DPMpp2M",
@@ -36,6 +38,7 @@ __all__ = [
     "EulerMaruyama",
     "ExponentialAdams",
     "Facts",
+    "GeometricMidpoint",
     "Heun",
     "PredictorCorrector",
     "PseudoRungeKutta",

@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from theory.models import Answered
 from theory.phi import phi
 from theory.prediction import Kind
-from theory.solvers.base import SOLVERS, Facts, Solver, Step
+from theory.solvers.base import SOLVERS, Facts, Solver, Step, extra
 
 Weights = Literal["exact", "released"]
 
@@ -85,19 +86,19 @@ class SDEDPM(Solver):
     def facts(self) -> Facts:
         started = 1 if self.start is None else self.start.facts.order or 0
         order = min(self.points, started + 1, 2 if self.weights == "released" else 3)
-        reads = Kind.X0 if self.reads == "x0" else Kind.EPS
+        reads, more = Kind.X0 if self.reads == "x0" else Kind.EPS, extra(self.start, self.points)
         if self.eta == 0:
-            return Facts(order=order, evaluations=1, reads=reads)
+            return Facts(order=order, evaluations=1, reads=reads, start_up=more)
         weak = min(self.points, 2) if self.noise_scale == 1 else 0
         strong = 1 if self.noise_scale == 1 else 0
-        return Facts(order, 1, stochastic=True, reads=reads, weak_order=weak, strong_order=strong)
+        return Facts(order, 1, stochastic=True, reads=reads, weak_order=weak, strong_order=strong, start_up=more)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         h, prediction = float(t.lam - s.lam), model(x, s)
         history = ((s, prediction.x0 if self.reads == "x0" else prediction.eps), *(memory or ()))
         kept = history[: self.points - 1] or None
         if self.start is not None and len(history) < self.points:
-            return Step(self.start.step(model, x, s, t, None, noise).x, memory=kept)
+            return Step(self.start.step(Answered(model, x, s, prediction), x, s, t, None, noise).x, memory=kept)
         if self.reads == "x0":
             z, decay, scale = -(1 + self.eta) * h, t.sigma / s.sigma * math.exp(-self.eta * h), t.alpha
             std = t.sigma * math.sqrt(-math.expm1(-2 * self.eta * h))
