@@ -28,12 +28,14 @@ Last = Literal["stop", "denoise"]
 class AffineMap:
     """x_end = matrix x_start + offset + sum_j noises[j] z_j: what a solver does where every model call is affine.
 
-    matrix (d, d), offset (d,), noises (calls, d, d), one block for each time the solver drew noise.
+    matrix (d, d), offset (d,), noises (calls, d, d), one block for each time the solver drew noise. draws: the levels
+    (s, t) of the interval that it drew each for.
     """
 
     matrix: Tensor
     offset: Tensor
     noises: Tensor
+    draws: tuple[tuple[Level, Level], ...] = ()
 
     def pushed(self, start: GaussianMixture) -> GaussianMixture:
         """The law of x_end for x_start ~ start and independent standard normals z_j."""
@@ -47,8 +49,10 @@ class _Rows:
 
     def __init__(self, dim: int, calls: int):
         self.dim, self.calls, self.seen = dim, calls, 0
+        self.draws: list[tuple[Level, Level]] = []
 
     def __call__(self, s: Level, t: Level, like: Tensor) -> Tensor:
+        self.draws.append((s, t))
         z = torch.zeros_like(like)
         if self.calls:
             first = 1 + self.dim * (1 + self.seen)
@@ -85,7 +89,7 @@ def affine_map(solver: Solver, model: Model, grid: TimeGrid, dim: int, *, last: 
             f"{solver!r} must act affinely to be probed by unit vectors; the probes miss additivity by {gap:.3g}. "
             "Affine probing needs Gaussian data."
         )
-    return AffineMap(blocks[0], offset, blocks[1:])
+    return AffineMap(blocks[0], offset, blocks[1:], tuple(dry.draws))
 
 
 class Transported:

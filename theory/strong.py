@@ -28,7 +28,7 @@ def gaussian_strong_error(
     For N(m, V) data and the reverse SDE of noise level eta g, both are affine in the start x and the path w,
 
         X   = mean_t + Phi(t, s) (x - mean_s) + int Phi(t, tau) a(tau) dw_tau,
-        X_h = matrix x + offset + sum_i noises_i z_i,      z_i = (increment of w over step i) / sqrt(length of step i),
+        X_h = matrix x + offset + sum_i noises_i z_i,      z_i = (increment of w over part i) / sqrt(length of part i),
 
     with matrix, offset, noises read off the real solver code, so that with S = alpha^2 V + sigma^2
 
@@ -42,13 +42,19 @@ def gaussian_strong_error(
     which is "snr", and -2 that of those in eps. Clocks couple the noise inside a step differently, and agree on whole
     steps.
 
-    The solver draws one normal a step. The error compares Gauss-Legendre rules of 6 and 5 nodes a step.
+    The solver draws one normal a step, or one for each of the parts into which its stages cut the step. The error
+    compares Gauss-Legendre rules of 6 and 5 nodes a part.
     """
     if law.components != 1:
         raise ValueError(f"gaussian_strong_error needs one Gaussian; got {law!r}.")
     probed = affine_map(solver, Exact(law, process), grid, law.dim)
-    if len(probed.noises) != grid.steps:
-        raise ValueError(f"each step must draw one normal; {solver!r} drew {len(probed.noises)} in {grid.steps} steps.")
+    ends = [grid.levels[0], *(end for _, end in probed.draws)]
+    tiled = all(begin.lam == before.lam for (begin, _), before in zip(probed.draws, ends, strict=False))
+    if not probed.draws or not tiled or ends[-1].lam != grid.levels[-1].lam:
+        raise ValueError(
+            f"each step must draw one normal, or one for each of the parts it is cut into; {solver!r} drew "
+            f"{len(probed.noises)} in {grid.steps} steps, and not for intervals that follow each other."
+        )
     variances, basis = torch.linalg.eigh(law.full_covs()[0])
     first, last = grid.levels[0], grid.levels[-1]
 
@@ -63,7 +69,7 @@ def gaussian_strong_error(
     mean = probed.matrix @ (first.alpha * law.means[0]) + probed.offset - last.alpha * law.means[0]
     start = (mean**2).sum() + (gap**2 * (first.alpha**2 * variances + first.sigma**2)).sum()
     place, level_of, amplitude = _clock(clock, process)
-    places = torch.tensor([place(at) for at in grid.levels], dtype=torch.float64)
+    places = torch.tensor([place(at) for at in ends], dtype=torch.float64)
     low, lengths = places[:-1, None], places.diff()[:, None]
 
     def path(nodes: int) -> float:
