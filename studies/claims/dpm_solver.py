@@ -1,12 +1,14 @@
-"""DPM-Solver (Lu, Zhou, Bao, Chen, Li, Zhu 2022): the second-order method, its free r1 and what it is exact for."""
+"""DPM-Solver (Lu, Zhou, Bao, Chen, Li, Zhu 2022): its orders, its free r1, what it is exact for, its step control."""
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from studies.claim import FAILS, claim, near
+from theory.adaptive import solve_adaptive
 from theory.convergence import path_order
 from theory.divergences import kl
 from theory.estimate import Estimate
@@ -18,7 +20,7 @@ from theory.process import Level, NoiseProcess, VPLinear
 from theory.slope import observed_order
 from theory.solvers import Solver, solve
 from theory.solvers.ddim import DDIM
-from theory.solvers.dpm import DPM2, DPM3
+from theory.solvers.dpm import DPM2, DPM3, DPM12, DPM23
 from toy_distributions.mixture import GaussianMixture
 
 PROCESS = VPLinear()
@@ -192,3 +194,24 @@ def every_r1(correct: bool = True) -> Estimate:
 
 def _order_on_trimodal(solver: Solver) -> Estimate:
     return path_order(solver, TRIMODAL, PROCESS, (20, 40, 80, 160, 320, 640))
+
+
+@claim(
+    "dpm_solver.adaptive.cost",
+    statement="The steps of DPM-Solver-23 with its step size control grow like tolerance^(-1/3) (mixture, tolerances "
+    "1e-5 to 1e-9). Observed exponent.",
+    source="lu2022dpm, appendix C.3",
+    accepted=near(1 / 3, 0.03),
+    control={"pair": 12},
+)
+def adaptive_cost(pair: int = 23) -> Estimate:
+    solver, tolerances = {12: DPM12(), 23: DPM23()}[pair], (1e-5, 1e-7, 1e-9)
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64).unsqueeze(-1)
+    counts = [
+        solve_adaptive(
+            solver, Exact(TRIMODAL, PROCESS), x, start=-3.0, end=2.0, rtol=tol, atol=tol
+        ).trajectory.grid.steps
+        for tol in tolerances
+    ]
+    early, late = (math.log(b / a) / math.log(100) for a, b in pairwise(counts))
+    return Estimate(late, abs(late - early) / 3 + 1 / counts[1] / math.log(100), "two ratios of counts")

@@ -37,6 +37,7 @@ LATE_STEPS = (80, 160, 320, 640, 1280)
 COARSE_STEPS = (12, 20, 34, 58, 98, 166)
 """For order 4, which reaches the accuracy of the reference soon."""
 LATE = ("deis.rho_ab3", "deis.rho_ab4", "deis.t_ab3", "deis.t_ab4", "ipndm.4", "pndm.f", "dpm_pp.3m", "unipc.3")
+FINER = ("unipc.2", "quasi_taylor.1", "quasi_taylor.2", "quasi_taylor.3")
 LATEST = {
     ("ipndm.4", "gaussian"): tuple(4 * n for n in LATE_STEPS),
     ("unipc.3", "gaussian"): (150, 220, 330, 500, 750),  # from where its order shows to where rounding does
@@ -74,7 +75,7 @@ CASES = [
 def test_deterministic_order(name, process, law):
     solver = SOLVERS[name]()
     declared = FASTER.get((name, law), solver.facts.order)
-    steps = COARSE_STEPS if declared > 3 else FINE_STEPS if name.endswith(".t") or name == "unipc.2" else STEPS
+    steps = COARSE_STEPS if declared > 3 else FINE_STEPS if name.endswith(".t") or name in FINER else STEPS
     if name in LATE:
         steps = LATEST.get((name, law), LATE_STEPS)
     order = measured_order(solver, PROCESSES[process], law, steps)

@@ -9,16 +9,19 @@ from theory.solvers.base import SOLVERS, Facts, Solver, Step, Trajectory, solve
 from theory.solvers.churn import Churn
 from theory.solvers.ddim import DDIM
 from theory.solvers.ddpm import DDPM
+from theory.solvers.dpm import DPM2, DPM3, DPM12, DPM23
 from theory.solvers.dpm_pp import DPMpp2M, DPMpp2S, DPMpp3M, DPMpp3S
 from theory.solvers.er_sde import ERSDE
 from theory.solvers.euler_heun import Euler, Heun
 from theory.solvers.euler_maruyama import EulerMaruyama
 from theory.solvers.langevin import AnnealedLangevin, PredictorCorrector
 from theory.solvers.pndm import PseudoRungeKutta
+from theory.solvers.quasi_taylor import QuasiTaylor
 from theory.solvers.runge_kutta import RungeKutta
 from theory.solvers.sa_solver import SASolver
 from theory.solvers.sde_dpm import SDEDPM
 from theory.solvers.seeds import SEEDS
+from theory.solvers.splitting import Split
 from theory.solvers.unipc import ExponentialAdams
 
 __all__ = [
@@ -26,6 +29,8 @@ __all__ = [
     "DDPM",
     "DPM2",
     "DPM3",
+    "DPM12",
+    "DPM23",
     "ERSDE",
     "SDEDPM",
     "SEEDS",
@@ -46,9 +51,11 @@ __all__ = [
     "Heun",
     "PredictorCorrector",
     "PseudoRungeKutta",
+    "QuasiTaylor",
     "RungeKutta",
     "SASolver",
     "Solver",
+    "Split",
     "Step",
     "Trajectory",
     "solve",

@@ -56,7 +56,11 @@ class AdamsBashforth(Solver):
         started = self.start is not None and (self.start.facts.order or 0) >= self.points - 1
         limit = self.points if started and not self.constant else 2
         return Facts(
-            order=min(self.points, limit), evaluations=1, reads=Kind.EPS, start_up=extra(self.start, self.points)
+            order=min(self.points, limit),
+            evaluations=1,
+            reads=Kind.EPS,
+            start_up=extra(self.start, self.points),
+            multistep=self.points > 1,
         )
 
     def step(self, model, x, s, t, memory, noise) -> Step:

@@ -22,8 +22,8 @@ class Facts:
 
     order: exponent of the global error in h_max along deterministic trajectories; None if it has none (MCMC), and for
     stochastic solvers the order of their deterministic part. evaluations: model calls a step; start_up: those beyond
-    that which the first steps of a run take, once. reads: the prediction the formula is written in. weak_order,
-    strong_order: of the law and of the path, for stochastic solvers.
+    that which the first steps of a run take, once. multistep: whether it uses what earlier steps saw. reads: the
+    prediction the formula is written in. weak_order, strong_order: of the law and of the path, for stochastic solvers.
     """
 
     order: int | None
@@ -33,6 +33,7 @@ class Facts:
     weak_order: int | None = None
     strong_order: float | None = None
     start_up: int = 0
+    multistep: bool = False
 
     def cost(self, steps: int) -> int:
         """Model calls of a run of so many steps (no fewer than the start takes)."""

@@ -84,3 +84,50 @@ class DPM3(Solver):
         u2 = s2.alpha / s.alpha * x - s2.sigma * (math.expm1(self.r2 * h) * e + turn * first)
         second = model(u2, s2).eps - e
         return Step(t.alpha / s.alpha * x - t.sigma * (math.expm1(h) * e + h * phi(2, h) / self.r2 * second))
+
+
+@SOLVERS.add("dpm.12")
+@dataclass(frozen=True)
+class DPM12(Solver):
+    """DPM-Solver-2 with DDIM inside as the lower method of a pair: ``Step.error`` is their difference.
+
+    On a grid it is dpm.2; ``theory.adaptive.solve_adaptive`` makes use of the error. Source: lu2022dpm, appendix C.3.
+    """
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(order=2, evaluations=2, reads=Kind.EPS)
+
+    def step(self, model, x, s, t, memory, noise) -> Step:
+        h = t.lam - s.lam
+        s1 = model.process.level_at(s.lam + 0.5 * h)
+        e = model(x, s).eps
+        u = s1.alpha / s.alpha * x - s1.sigma * math.expm1(0.5 * h) * e
+        error = -t.sigma * math.expm1(h) * (model(u, s1).eps - e)
+        return Step(t.alpha / s.alpha * x - t.sigma * math.expm1(h) * e + error, error=error)
+
+
+@SOLVERS.add("dpm.23")
+@dataclass(frozen=True)
+class DPM23(Solver):
+    """DPM-Solver-3 with DPM-Solver-2 (r1 = 1/3) inside, which shares its first stage: a pair at three evaluations.
+
+    On a grid it is dpm.3; ``theory.adaptive.solve_adaptive`` makes use of the error. Source: lu2022dpm, appendix C.3.
+    """
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(order=3, evaluations=3, reads=Kind.EPS)
+
+    def step(self, model, x, s, t, memory, noise) -> Step:
+        h = t.lam - s.lam
+        s1, s2 = (model.process.level_at(s.lam + r * h) for r in (1 / 3, 2 / 3))
+        e = model(x, s).eps
+        u1 = s1.alpha / s.alpha * x - s1.sigma * math.expm1(h / 3) * e
+        first = model(u1, s1).eps - e
+        turn = 4 / 3 * h * phi(2, 2 / 3 * h)
+        u2 = s2.alpha / s.alpha * x - s2.sigma * (math.expm1(2 / 3 * h) * e + turn * first)
+        second = model(u2, s2).eps - e
+        higher, lower = 1.5 * h * phi(2, h), 1.5 * math.expm1(h)
+        end = t.alpha / s.alpha * x - t.sigma * (math.expm1(h) * e + higher * second)
+        return Step(end, error=t.sigma * (lower * first - higher * second))

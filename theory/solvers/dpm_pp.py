@@ -31,7 +31,7 @@ class DPMpp2M(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(order=2 if self.weight == 0.5 else 1, evaluations=1, reads=Kind.X0)
+        return Facts(order=2 if self.weight == 0.5 else 1, evaluations=1, reads=Kind.X0, multistep=True)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         h = t.lam - s.lam
@@ -145,7 +145,7 @@ class DPMpp3M(Solver):
     def facts(self) -> Facts:
         started = self.start is not None and (self.start.facts.order or 0) >= 2
         order = 3 if started and self.second == 1 else 2
-        return Facts(order=order, evaluations=1, reads=Kind.X0, start_up=extra(self.start, 3))
+        return Facts(order=order, evaluations=1, reads=Kind.X0, start_up=extra(self.start, 3), multistep=True)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         h, history = t.lam - s.lam, memory or ()

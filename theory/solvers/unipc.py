@@ -62,7 +62,10 @@ class ExponentialAdams(Solver):
         limit = 2 + self.correct if self.start is None else (self.start.facts.order or 0) + 1
         order = min(self.points + self.correct, limit)
         reads = Kind.X0 if self.reads == "x0" else Kind.EPS
-        return Facts(order=order, evaluations=1, reads=reads, start_up=extra(self.start, self.points))
+        start_up = extra(self.start, self.points)
+        return Facts(
+            order=order, evaluations=1, reads=reads, start_up=start_up, multistep=self.points + self.correct > 1
+        )
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         prediction = model(x, s)
