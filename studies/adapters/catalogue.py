@@ -77,6 +77,8 @@ def _diffusers(
 EULER, ARGUMENT = "Euler's method", "the argument solver_order"
 SDE = "an Euler step of the reverse SDE"
 FINE = (36, 72, 144, 288, 576)
+COARSE = (12, 24, 48, 96, 192)
+"""For classes whose overhead grows with the number of steps: quadratures for the weights, tables searched in Python."""
 
 # --- VP states, levels from alphas_cumprod
 TABLE, PLAIN = "vp table", {"clip_sample": False}
@@ -104,7 +106,7 @@ for _algorithm, _short in (("dpmsolver++", "++"), ("dpmsolver", "")):
     _last = {} if _short else {"final_sigmas_type": "sigma_min"}
     for _order in (1, 2, 3):
         _config: dict[str, Any] = {"solver_order": _order, "algorithm_type": _algorithm, **_last}
-        _diffusers(f"{DPM}/{_order}M{_short}", _order, ARGUMENT, SIGMA, config=_config)
+        _diffusers(f"{DPM}/{_order}M{_short}", _order, ARGUMENT, SIGMA, config=_config, finishes=bool(_short))
         if _order > 1:
             _diffusers(
                 f"{ONE}/{_order}S{_short}",
@@ -113,9 +115,10 @@ for _algorithm, _short in (("dpmsolver++", "++"), ("dpmsolver", "")):
                 SIGMA,
                 config=_config | {"lower_order_final": True},
                 steps=FINE if _order == 3 else STEPS,
+                finishes=bool(_short),
             )
     _config = {"solver_order": 2, "solver_type": "heun", "algorithm_type": _algorithm, **_last}
-    _diffusers(f"{DPM}/2M{_short} heun", 2, ARGUMENT, SIGMA, config=_config)
+    _diffusers(f"{DPM}/2M{_short} heun", 2, ARGUMENT, SIGMA, config=_config, finishes=bool(_short))
 _config = {"solver_order": 3, "solver_type": "heun", "lower_order_final": True}
 _diffusers(f"{ONE}/3S++ heun", 3, ARGUMENT, SIGMA, config=_config, steps=FINE)
 for _type in ("sample", "v_prediction"):
@@ -171,8 +174,9 @@ _diffusers("LMSDiscreteScheduler", 4, "order=4 of step", VE)
 for _name, _claim in (("Euler", 1), ("Heun", 2), ("KDPM2", 2), ("LMS", 2)):
     for _type in ("sample", "v_prediction"):
         if (_name, _type) != ("KDPM2", "sample"):  # raises that it is not implemented
-            _where = "as with epsilon, after the usual start"
-            _diffusers(f"{_name}DiscreteScheduler/{_type}", _claim, _where, VE, prediction=_type, kinds=OWN)
+            _where, _steps = "as with epsilon, after the usual start", COARSE if _name == "LMS" else STEPS
+            _variant = f"{_name}DiscreteScheduler/{_type}"
+            _diffusers(_variant, _claim, _where, VE, prediction=_type, kinds=OWN, steps=_steps)
 _diffusers("EulerAncestralDiscreteScheduler", 1, SDE, VE, stochastic=True)
 _diffusers("KDPM2AncestralDiscreteScheduler", 2, INSPIRED, VE, stochastic=True)
 _diffusers("DPMSolverSDEScheduler", 2, INSPIRED, VE, stochastic=True)
@@ -190,7 +194,8 @@ for _kind in ("exponential", "karras"):
         ("DEISMultistepScheduler", SIGMA, 2),
     ):
         _config = {f"use_{_kind}_sigmas": True} | ({"lower_order_final": True} if _name == ONE else {})
-        _diffusers(f"{_name}/{_kind}", _claim, "as on its own grid", _family, config=_config, grid="table")
+        _where, _steps = "as on its own grid", COARSE if _name[:3] in ("LMS", "KDP") else STEPS
+        _diffusers(f"{_name}/{_kind}", _claim, _where, _family, config=_config, grid="table", steps=_steps)
 
 # --- EDM: the network is preconditioned
 for _kind in ("exponential", "karras"):
@@ -253,8 +258,9 @@ _k("dpmpp_3m_sde/eta=0", 3, NAMED, options={"eta": 0.0})
 _k("dpmpp_2s_ancestral/eta=0", 2, NAMED, options={"eta": 0.0})
 _k("dpm_2_ancestral/eta=0", 2, NAMED, options={"eta": 0.0})
 _k("euler_ancestral/eta=0", 1, EULER, options={"eta": 0.0})
-for _rest in (1, 2, 3):
-    _k(f"dpm_fast/n=3j+{_rest % 3}", 3, "the order of all but its last steps", grid="count", last=_rest, floor=1e-11)
+for _rest, _claim in ((1, 2), (2, 3), (3, 2)):
+    _where = f"lu2022dpm: third-order steps, the last of order {_claim - 1}"
+    _k(f"dpm_fast/n=3j+{_rest % 3}", _claim, _where, grid="count", last=_rest, floor=1e-11)
 _k("euler_ancestral", 1, SDE, draws="independent")
 _k("dpm_2_ancestral", 2, NAMED, draws="independent")
 _k("dpmpp_2s_ancestral", 2, NAMED, draws="independent")

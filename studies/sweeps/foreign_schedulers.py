@@ -1,6 +1,6 @@
 """Every scheduler of diffusers and sampler of k-diffusion: has it the order it claims, and where does it lose it?"""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from studies.adapters import diffusers, k_diffusion
 from studies.adapters.catalogue import ENTRIES, Entry, prefix
@@ -8,6 +8,10 @@ from studies.adapters.measure import end_error, law_error, law_order, path_error
 from studies.store import Values
 from studies.study import study
 from theory.estimate import at_least
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 if TYPE_CHECKING:
     pass
@@ -34,9 +38,10 @@ def foreign_schedulers(sampler: str, grid: str, *, seed: int) -> Values:
     mean and standard deviation of their exact output law on Gaussian data. grid: uniform in lambda with the sampler's
     usual start ("uniform"); the same with two tiny first steps, an accurate start for multistep methods ("graded");
     steps in the ratio 1 : 2 by turns ("rough"). order: with the library's float32 read as float64. error, native:
-    with the most steps, so and as the library runs it; best_native: the least of the native errors over the steps.
-    point_mass: how far the implied noise of a point mass moves; 0 is exact. timestep_gap: what a network that reads
-    timesteps adds. end_error: distance of the finished sample to the exact end.
+    with the most steps, so and as the library runs it; best_native: the less of the native errors with the second
+    fewest and the most steps. point_mass: how far the implied noise of a point mass moves; 0 is exact. timestep_gap:
+    what a network that reads timesteps adds. end_error: distance of the finished sample to the exact end. -1: not
+    measured. problem: where the run left the finite numbers.
     """
     entry = ENTRIES[sampler]
     values: Values = {
@@ -58,7 +63,8 @@ def _measured(entry: Entry, grid: str) -> Values:
     path = not entry.setting.stochastic
     order, error = (path_order if path else law_order)(double, grid, floor=entry.floor, steps=entry.steps)
     measure = path_error if path else law_error
-    natives = [measure(native, grid, n)[1] for n in (entry.steps if path and grid == "uniform" else entry.steps[-1:])]
+    few = entry.steps[1:2] if path and grid == "uniform" else ()
+    natives = [measure(native, grid, n)[1] for n in (*few, entry.steps[-1])]
     values: Values = {
         "order": order.value,
         "half_width": min(order.error, 99.0),
@@ -75,5 +81,100 @@ def _measured(entry: Entry, grid: str) -> Values:
             by_timestep = entry.sampler(precision="native", by="timestep")
             rest["timestep_gap"] = timestep_gap(native, by_timestep, entry.steps[2])
         if entry.finishes:
-            rest["end_error"] = end_error(native, entry.steps[2])
+            try:
+                rest["end_error"] = end_error(native, entry.steps[2])
+            except ArithmeticError as error:
+                values["problem"] = str(error)
     return values | rest
+
+
+def _rows(table: "DataFrame", library: str | None = None, measure: str | None = None) -> list[dict[str, Any]]:
+    """The table's rows of one library, or of one measure."""
+    rows = [{str(column): value for column, value in row.items()} for row in table.to_dict(orient="records")]
+    return [row for row in rows if library in (None, row["library"]) and measure in (None, row["measure"])]
+
+
+def _orders(rows: list[dict[str, Any]]) -> "Figure":
+    """One line a sampler: claimed order as a bar, observed ones as dots, filled if they hold."""
+    from studies.figures import WIDE, blank
+    from studies.theme import CYCLE, INK, PAPER, SOFT
+
+    samplers = list(dict.fromkeys(row["sampler"] for row in rows))
+    figure, axes = blank(width=WIDE, height=0.9 + 0.125 * len(samplers))
+    ax = axes[0, 0]
+    looks = {"uniform": ("o", CYCLE[0]), "graded": ("^", CYCLE[1]), "rough": ("s", CYCLE[2])}
+    for row in rows:
+        y = samplers.index(row["sampler"])
+        ax.plot([row["claimed"]] * 2, [y - 0.4, y + 0.4], color=SOFT, lw=2.2, solid_capstyle="butt", zorder=1)
+        marker, colour = looks[str(row["grid"])]
+        face = colour if row["verdict"] == "HOLDS" else PAPER
+        value = min(max(float(row["order"]), -0.5), 4.5)
+        lost = row["problem"] and row["error"] == -1.0
+        ax.plot(value, y, "x" if lost else marker, color=colour, markerfacecolor=face, markersize=4, zorder=3)
+        half = min(float(row["half_width"]), 1.0)
+        ax.plot([value - half, value + half], [y, y], color=colour, lw=0.7, zorder=2)
+    ax.set_yticks(range(len(samplers)), [name.partition(":")[2] for name in samplers], fontsize=5.5)
+    ax.set_ylim(len(samplers) - 0.4, -0.6)
+    ax.set_xlim(-0.7, 5)
+    ax.set_xlabel("order: claimed (bar), observed (dots; hollow where the claim does not hold)")
+    for kind, (marker, colour) in looks.items():
+        ax.plot([], [], marker, color=colour, label=kind)
+    ax.legend(loc="lower right", labelcolor=INK)
+    return figure
+
+
+CAPTION = (
+    "Grids: equal steps in lambda with the sampler's usual start (uniform); two tiny first steps, an accurate start "
+    "(graded); steps 1 : 2 by turns (rough). The library's float32 read as float64. A cross: NaN. "
+)
+
+
+@foreign_schedulers.figure(
+    "diffusers_along_paths",
+    caption=CAPTION + "An order claimed with an accurate start in mind may not be reached from the usual one.",
+)
+def diffusers_along_paths(table: "DataFrame") -> "Figure":
+    return _orders(_rows(table, "diffusers", "path"))
+
+
+@foreign_schedulers.figure("diffusers_in_law", caption=CAPTION + "Mean and standard deviation of the exact output law.")
+def diffusers_in_law(table: "DataFrame") -> "Figure":
+    return _orders(_rows(table, "diffusers", "law"))
+
+
+@foreign_schedulers.figure(
+    "k_diffusion",
+    caption=CAPTION + "Deterministic samplers along paths, stochastic ones (from euler_ancestral on) in law.",
+)
+def k_diffusion_orders(table: "DataFrame") -> "Figure":
+    return _orders(_rows(table, "k_diffusion"))
+
+
+@foreign_schedulers.figure(
+    "float32",
+    caption="Error with the most steps, in the library's own precision against the same code in double. On the line "
+    "nothing is lost; named where float32 costs a factor of ten and more than 1e-4.",
+)
+def float32(table: "DataFrame") -> "Figure":
+    from studies.figures import WIDE, blank
+    from studies.theme import CYCLE, SOFT
+
+    rows = [row for row in _rows(table, measure="path") if row["native"] > 0]
+    figure, axes = blank(width=WIDE, height=3.4)
+    ax = axes[0, 0]
+    ax.plot([1e-10, 1], [1e-10, 1], color=SOFT, lw=0.7)
+    for library, colour in (("diffusers", CYCLE[0]), ("k_diffusion", CYCLE[1])):
+        part = [row for row in rows if row["library"] == library]
+        x, y = ([row[column] for row in part] for column in ("error", "native"))
+        ax.plot(x, y, "o", color=colour, markersize=3, label=library)
+    for row in rows:
+        if row["native"] < max(10 * row["error"], 1e-4):
+            continue
+        name = f"{str(row['sampler']).partition(':')[2]}, {row['grid']}"
+        ax.annotate(name, (row["error"], row["native"]), xytext=(4, 1), textcoords="offset points", fontsize=5.5)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("error in double precision")
+    ax.set_ylabel("error as the library runs it")
+    ax.legend(loc="lower right")
+    return figure
