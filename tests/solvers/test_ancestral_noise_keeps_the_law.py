@@ -8,7 +8,7 @@ import torch
 
 from theory import PROCESSES, VE, Exact, Independent, TimeGrid, VPLinear, law_of, solve, uniform_lambda
 from theory.flow_map import FlowMap
-from theory.solvers import DDIM, DDPM, Ancestral, DPMpp2S, Euler, GeometricMidpoint, Heun, Step
+from theory.solvers import DDIM, DDPM, Ancestral, DPMpp2M, DPMpp2S, Euler, GeometricMidpoint, Heun, Step
 from toy_distributions import GaussianMixture
 
 from .mutants import Mutant, NoiseTwice
@@ -111,3 +111,5 @@ def test_a_grid_to_the_end_of_the_process_needs_no_level_beyond():
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match=r"eta must lie in \[0, 1\]; got eta=1.5"):
         Ancestral(eta=1.5)
+    with pytest.raises(ValueError, match=r"inner must be a solver of single steps; got DPMpp2M"):
+        Ancestral(DPMpp2M())

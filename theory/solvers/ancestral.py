@@ -47,7 +47,7 @@ class Ancestral(Solver):
     inner: a solver without memory. One that calls the model at the end of its step calls it at k_down, which the
     process may not reach on its last step: then that level has no time, and the run is refused as not finite.
     noise_scale: multiplies k_up z; 1 is the method, any other value has no weak order and serves as a control.
-    Raises ValueError for eta outside [0, 1].
+    Raises ValueError for eta outside [0, 1] and a multistep inner solver.
     Source: crowson2022kdiffusion, get_ancestral_step and the samplers euler_ancestral, dpm_2_ancestral,
     dpmpp_2s_ancestral; for Euler song2020ddim, eq. 16.
     """
@@ -59,6 +59,8 @@ class Ancestral(Solver):
     def __post_init__(self):
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie in [0, 1]; got eta={self.eta}.")
+        if self.inner.facts.multistep:
+            raise ValueError(f"inner must be a solver of single steps; got {self.inner!r}.")
 
     @property
     def facts(self) -> Facts:

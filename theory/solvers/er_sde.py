@@ -67,10 +67,11 @@ class ERSDE(Solver):
     def facts(self) -> Facts:
         started = 1 if self.start is None else self.start.facts.order or 0
         order = min(self.points, started + 1, 2 if self.released else 3)
-        more = extra(self.start, self.points)
+        more, several = extra(self.start, self.points), self.points > 1
         if self.phi is ode:
-            return Facts(order=order, evaluations=1, start_up=more)
-        return Facts(order, 1, stochastic=True, weak_order=min(order, 2), strong_order=1, start_up=more)
+            return Facts(order=order, evaluations=1, start_up=more, multistep=several)
+        weak = min(order, 2)
+        return Facts(order, 1, stochastic=True, weak_order=weak, strong_order=1, start_up=more, multistep=several)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         prediction = model(x, s)

@@ -65,10 +65,11 @@ class SASolver(Solver):
             order = min(order, 3 if self.corrector else 2)
         else:
             order = min(order, (self.start.facts.order or 0) + 1)
-        more = extra(self.start, points)
+        more, several = extra(self.start, points), points > 1 or self.corrector > 0
         if self.tau == 0:
-            return Facts(order=order, evaluations=1, start_up=more)
-        return Facts(order, 1, stochastic=True, weak_order=min(order, 2), strong_order=1, start_up=more)
+            return Facts(order=order, evaluations=1, start_up=more, multistep=several)
+        weak = min(order, 2)
+        return Facts(order, 1, stochastic=True, weak_order=weak, strong_order=1, start_up=more, multistep=several)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         prediction = model(x, s)

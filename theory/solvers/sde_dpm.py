@@ -88,10 +88,10 @@ class SDEDPM(Solver):
         order = min(self.points, started + 1, 2 if self.weights == "released" else 3)
         reads, more = Kind.X0 if self.reads == "x0" else Kind.EPS, extra(self.start, self.points)
         if self.eta == 0:
-            return Facts(order=order, evaluations=1, reads=reads, start_up=more)
+            return Facts(order=order, evaluations=1, reads=reads, start_up=more, multistep=self.points > 1)
         weak = min(self.points, 2) if self.noise_scale == 1 else 0
         strong = 1 if self.noise_scale == 1 else 0
-        return Facts(order, 1, stochastic=True, reads=reads, weak_order=weak, strong_order=strong, start_up=more)
+        return Facts(order, 1, True, reads, weak, strong, start_up=more, multistep=self.points > 1)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         h, prediction = float(t.lam - s.lam), model(x, s)
