@@ -11,26 +11,29 @@ import torch
 
 from studies.adapters import diffusers, k_diffusion
 from studies.adapters.catalogue import ENTRIES
-from studies.adapters.measure import Probe, law_error, law_order, levels, path_error, path_order, point_mass
+from studies.adapters.measure import (
+    MEAN,
+    VARIANCE,
+    Probe,
+    law_error,
+    law_order,
+    levels,
+    path_error,
+    path_order,
+    point_mass,
+)
+from studies.sweeps.foreign_schedulers import foreign_schedulers
+from studies.sweeps.foreign_timesteps import foreign_timesteps
 from theory import SOLVERS, VE, Exact, solve
 from theory.estimate import Verdict, at_least
 from theory.grid import TimeGrid
-from toy_distributions import LAWS
+from toy_distributions import LAWS, GaussianMixture
 
 pytestmark = [
     pytest.mark.adapters,
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
 ]
 REPRODUCTIONS = Path(diffusers.__file__).parent / "reproductions"
-STEPS = (18, 36, 72, 144, 288)
-
-
-@pytest.fixture
-def library(request):
-    wanted = request.param if hasattr(request, "param") else "diffusers"
-    module = diffusers if wanted == "diffusers" else k_diffusion
-    if module.unavailable():
-        pytest.skip(module.unavailable())
 
 
 def needs(module):
@@ -193,8 +196,8 @@ def test_the_path_of_a_brownian_tree_matters_to_the_law():
 # --- the findings, from scripts that use the foreign library alone
 
 
-def found(script, *args):
-    return runpy.run_path(str(REPRODUCTIONS / f"{script}.py"))["main"](*args)
+def found(script, *args, **more):
+    return runpy.run_path(str(REPRODUCTIONS / f"{script}.py"))["main"](*args, **more)
 
 
 @needs(diffusers)
@@ -215,3 +218,84 @@ def test_the_findings_reproduce():
     assert found("euler_karras_trailing", 10) > 30
     assert found("unipc_flow_sigmas_list")
     assert found("flow_match_shift_twice") == pytest.approx(2.98, abs=0.01)
+    assert found("unipc_nan_at_zero", solver_type="bh1") and found("unipc_nan_at_zero", predict_x0=False)
+    assert not found("unipc_nan_at_zero")
+    assert found("dpm_nan_at_repeated_sigma", solver_order=3)
+    assert not found("dpm_nan_at_repeated_sigma", solver_order=2)
+
+
+@needs(diffusers)
+def test_every_reproduction_is_tried():
+    tried = (Path(__file__)).read_text()
+    for script in REPRODUCTIONS.glob("[a-z]*.py"):
+        assert f'found("{script.stem}"' in tried, script.stem
+
+
+@needs(diffusers)
+def test_the_factor_and_the_sign_repair_the_third_order_updates(monkeypatch):
+    """The control of the two findings: the term that the derivation asks for gives the order that is claimed."""
+    from diffusers import DPMSolverMultistepScheduler  # pyright: ignore[reportMissingImports]
+
+    update = DPMSolverMultistepScheduler.multistep_dpm_solver_third_order_update
+
+    def repaired(self, outputs, *args, sample, noise=None, **more):
+        k = [float(self.sigmas[self.step_index + 1 - i]) for i in range(4)]
+        h, h0, h1 = (math.log(b / a) for a, b in pairwise(k))
+        first, second = (outputs[-1] - outputs[-2]) * h / h0, (outputs[-2] - outputs[-3]) * h / h1
+        bend = (first - second) * h / (h0 + h1)
+        z = h if noise is None else 2 * h
+        weight = 0.5 - (math.expm1(-z) + z) / z**2
+        had = weight if noise is None else weight - 1
+        alpha = 1 / math.hypot(1, k[0])
+        return update(self, outputs, *args, sample=sample, noise=noise, **more) + alpha * (2 * weight - had) * bend
+
+    entry, stochastic = (ENTRIES[f"diffusers:DPMSolverMultistepScheduler/3M++{kind}"] for kind in ("", " sde"))
+
+    def slope(entry, kind):
+        error = law_error if entry.setting.stochastic else path_error
+        (h, e), (k, f) = (error(entry.sampler(precision="double"), kind, n) for n in (144, 288))
+        return math.log(e / f) / math.log(h / k)
+
+    assert slope(entry, "graded") < 2.2 and slope(stochastic, "uniform") < 1.1
+    monkeypatch.setattr(DPMSolverMultistepScheduler, "multistep_dpm_solver_third_order_update", repaired)
+    assert slope(entry, "graded") > 2.8 and slope(stochastic, "uniform") > 1.9
+
+
+@needs(diffusers)
+def test_the_probe_gives_the_law_that_samples_have():
+    """A wrong sampler is the better test: its law is far from the data's, and its samples agree with the probe."""
+    entry = ENTRIES["diffusers:DPMSolverMultistepScheduler/3M++ sde"]
+    law = GaussianMixture.gaussian(torch.tensor([MEAN]).double(), torch.tensor([[VARIANCE]]).double())
+    ks, n = levels("rough", 18), 40_000
+    torch.manual_seed(0)  # the library draws from the global generator
+    start = law.noised(1.0, ks[0]).sample(n, generator=torch.Generator().manual_seed(1))
+    run = entry.sampler(precision="native")(lambda x, a, s: law.posterior_mean(x.double(), a, s), start, ks)
+    deviation = run.y[-1].std().item()
+    probed = law_error(entry.sampler(precision="native"), "rough", 18)[1]
+    exact = math.sqrt(VARIANCE + ks[-1] ** 2)
+    assert probed > 0.05
+    assert abs(abs(deviation - exact) - probed) < 4 * deviation / math.sqrt(2 * n)
+
+
+@needs(diffusers)
+def test_a_timestep_off_the_level_moves_a_point_mass():
+    cell = foreign_timesteps.cell
+    assert cell("DDIMScheduler", "leading", seed=0)["by_timestep"] < 1e-5
+    assert cell("DDIMScheduler", "trailing", seed=0)["by_timestep"] > 0.01
+    cut = cell("DPMSolverMultistepScheduler", "exponential", seed=0)
+    assert cut["by_sigma"] < 1e-4 < 0.1 < cut["by_timestep"]
+
+
+@needs(diffusers)
+@needs(k_diffusion)
+def test_a_cell_says_order_claim_and_verdict():
+    row = foreign_schedulers.cell("k_diffusion:sample_euler", "uniform", seed=0)
+    assert row["verdict"] == "HOLDS" and row["order"] == pytest.approx(1.0, abs=0.05) and row["point_mass"] < 1e-6
+    lost = foreign_schedulers.cell("diffusers:DDPMScheduler/fixed_large_log", "uniform", seed=0)
+    assert lost["verdict"] == "FAILS" and "leaves the finite numbers in call 1" in lost["problem"]
+
+
+def test_the_studies_say_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "exactscore[diffusers]" in str(foreign_schedulers.available())
+    assert "exactscore[diffusers]" in str(foreign_timesteps.available())
