@@ -11,6 +11,7 @@ from torch import Tensor
 
 from theory.estimate import Estimate
 from theory.grid import TimeGrid, uniform_lambda
+from theory.laws import law_of
 from theory.models import Exact
 from theory.noise import Noise, snr_clock, time_clock
 from theory.process import Level, NoiseProcess
@@ -19,6 +20,7 @@ from theory.slope import observed_order
 from theory.solvers.base import Solver, solve
 from theory.solvers.euler_maruyama import EulerMaruyama
 from toy_distributions.base import Distribution
+from toy_distributions.mixture import GaussianMixture
 
 LAM_START, LAM_END = -0.5, 2.5
 
@@ -58,6 +60,23 @@ def path_order(
     reference = path_reference(law, process, n=n)
     runs = [path_error(solver, law, process, count, reference) for count in steps]
     return observed_order([grid.h_max for grid, _ in runs], [error for _, error in runs], floor=1e-12)
+
+
+def law_order(solver: Solver, law: GaussianMixture, process: NoiseProcess, steps: Sequence[int]) -> Estimate:
+    """The observed weak order in h_max on one Gaussian: of |mean - exact| + |std - exact| in y = x / alpha, summed.
+
+    The law of the output is exact (``law_of``), so nothing is sampled; started from the true law at LAM_START.
+    """
+    h, errors = [], []
+    for count in steps:
+        grid = uniform_lambda(process, count, start=LAM_START, end=LAM_END)
+        last = grid.levels[-1]
+        got, exact = law_of(solver, law, process, grid), law.noised(float(last.alpha), float(last.sigma))
+        spreads = [torch.linalg.eigvalsh(each.cov).sqrt() for each in (got, exact)]
+        misses = (got.mean - exact.mean).abs().sum() + (spreads[0] - spreads[1]).abs().sum()
+        h.append(grid.h_max)
+        errors.append(float(misses / last.alpha))
+    return observed_order(h, errors, floor=1e-13)
 
 
 def strong_error(

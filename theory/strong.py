@@ -1,7 +1,7 @@
 """The strong (pathwise) error of a stochastic sampler on Gaussian data, exactly: no path is drawn."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from theory.estimate import Estimate
-from theory.grid import TimeGrid
+from theory.grid import TimeGrid, uniform_lambda
 from theory.laws import affine_map
 from theory.models import Exact
 from theory.noise import snr_clock, time_clock
 from theory.process import Level, NoiseProcess
+from theory.slope import observed_order
 from theory.solvers.base import Solver
 from toy_distributions.mixture import GaussianMixture
 
@@ -82,6 +83,24 @@ def gaussian_strong_error(
     fine, coarse = path(6), path(5)
     value = math.sqrt(start.item() + fine)
     return Estimate(value, abs(fine - coarse) / max(value, 1e-300) + 1e-14, "affine probing and quadrature")
+
+
+def strong_order(
+    solver: Solver,
+    law: GaussianMixture,
+    process: NoiseProcess,
+    *,
+    clock: Clock = "t",
+    eta: float = 1.0,
+    steps: Sequence[int] = (10, 20, 40, 80, 160),
+) -> Estimate:
+    """The observed order of ``gaussian_strong_error`` in h_max, on grids uniform in lambda from -1/2 to 5/2."""
+    h, errors = [], []
+    for count in steps:
+        grid = uniform_lambda(process, count, start=-0.5, end=2.5)
+        h.append(grid.h_max)
+        errors.append(gaussian_strong_error(solver, law, process, grid, clock=clock, eta=eta).value)
+    return observed_order(h, errors, floor=1e-13)
 
 
 def _clock(
