@@ -17,6 +17,7 @@ from theory.solvers.euler_maruyama import EulerMaruyama
 from theory.solvers.langevin import AnnealedLangevin, PredictorCorrector
 from theory.solvers.pndm import PseudoRungeKutta
 from theory.solvers.quasi_taylor import QuasiTaylor
+from theory.solvers.restart import Restart
 from theory.solvers.runge_kutta import RungeKutta
 from theory.solvers.sa_solver import SASolver
 from theory.solvers.sde_dpm import SDEDPM
@@ -52,6 +53,7 @@ __all__ = [
     "PredictorCorrector",
     "PseudoRungeKutta",
     "QuasiTaylor",
+    "Restart",
     "RungeKutta",
     "SASolver",
     "Solver",
