@@ -1,6 +1,7 @@
-"""phi functions: the weights of exponential integrators, to full precision at every argument."""
+"""phi functions, to full precision at every argument, and the weights of interpolatory quadrature."""
 
 import math
+from collections.abc import Sequence
 from typing import SupportsFloat
 
 import torch
@@ -51,3 +52,21 @@ def phi_of(k: int, z: Tensor) -> Tensor:
     for j in range(1, k):
         value = (value - 1 / math.factorial(j)) / far
     return torch.where(z.abs() < SERIES_BELOW, series / math.factorial(k), value)
+
+
+def weights_at(places: Sequence[float], moments: Sequence[float]) -> list[float]:
+    """w with sum_j w_j places[j]^n = moments[n] for n < len(places): exact for every polynomial of that degree.
+
+    Distinct places. In plain Python: for the few nodes of a multistep method that is far below the cost of a call.
+    Source: bjorck1970solution, algorithm for V a = f.
+    """
+    w, n = list(moments), len(places)
+    for k in range(n - 1):
+        for i in range(n - 1, k, -1):
+            w[i] -= places[k] * w[i - 1]
+    for k in range(n - 2, -1, -1):
+        for i in range(k + 1, n):
+            w[i] /= places[i] - places[i - k - 1]
+        for i in range(k, n - 1):
+            w[i] -= w[i + 1]
+    return w

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from theory.models import Answered
+from theory.phi import weights_at
 from theory.prediction import Kind
 from theory.process import NoiseProcess
-from theory.solvers.base import SOLVERS, Facts, Solver, Step, extra
+from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined, extra
 
 CONSTANT = {
     1: (1.0,),
@@ -76,10 +77,8 @@ class AdamsBashforth(Solver):
             weights = _weights([float(at.k) for at in levels], step)
         else:
             weights = _weights_in_time(model.process, [float(at.t) for at in levels], float(s.k), step)
-        y = x / s.alpha
-        for weight, (_, eps) in zip(weights, history, strict=True):
-            y = y + weight * eps
-        return Step(t.alpha * y, memory=history)
+        terms = ((t.alpha * weight, eps) for weight, (_, eps) in zip(weights, history, strict=True))
+        return Step(combined(t.alpha / s.alpha, x, *terms), memory=history)
 
 
 def _weights(nodes: list[float], step: float) -> list[float]:
@@ -87,9 +86,8 @@ def _weights(nodes: list[float], step: float) -> list[float]:
     if len(nodes) == 1:
         return [step]
     assert all(newer < older for newer, older in pairwise(nodes))
-    places = (np.array(nodes) - nodes[0]) / step  # 0, then the older nodes on the other side of the step
-    powers = np.arange(len(nodes))
-    return list(step * np.linalg.solve(places[None, :] ** powers[:, None], 1 / (powers + 1.0)))
+    places = [(node - nodes[0]) / step for node in nodes]  # 0, then the older nodes on the other side of the step
+    return weights_at(places, [step / (n + 1) for n in range(len(nodes))])
 
 
 def _weights_in_time(process: NoiseProcess, nodes: list[float], start: float, step: float) -> list[float]:

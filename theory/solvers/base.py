@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, SupportsFloat
 
 import torch
 from torch import Tensor
@@ -38,6 +38,14 @@ class Facts:
     def cost(self, steps: int) -> int:
         """Model calls of a run of so many steps (no fewer than the start takes)."""
         return self.evaluations * steps + self.start_up
+
+
+def combined(scale: SupportsFloat, x: Tensor, *terms: tuple[SupportsFloat, Tensor]) -> Tensor:
+    """scale x + sum of weight times value: one new tensor, and one pass over it for each term."""
+    out = float(scale) * x
+    for weight, value in terms:
+        out.add_(value, alpha=float(weight))
+    return out
 
 
 def extra(start: "Solver | None", points: int) -> int:

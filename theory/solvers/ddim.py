@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from theory.prediction import Kind
-from theory.solvers.base import SOLVERS, Facts, Solver, Step
+from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined
 
 
 @SOLVERS.add("ddim")
@@ -41,10 +41,10 @@ class DDIM(Solver):
         fresh = -math.expm1(-2 * h)
         log_c = 0.5 * math.log1p(-(self.eta**2) * fresh)
         x0 = model(x, s).x0
-        mean = t.sigma / s.sigma * math.exp(log_c) * x - self.coefficient * t.alpha * math.expm1(log_c - h) * x0
+        decay, gain = t.sigma / s.sigma * math.exp(log_c), -self.coefficient * t.alpha * math.expm1(log_c - h)
         if self.eta == 0:
-            return Step(mean)
-        return Step(mean + self.eta * t.sigma * math.sqrt(fresh) * noise(s, t, x))
+            return Step(combined(decay, x, (gain, x0)))
+        return Step(combined(decay, x, (gain, x0), (self.eta * t.sigma * math.sqrt(fresh), noise(s, t, x))))
 
 
 @SOLVERS.add("ddim.eta1")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from theory.models import Answered
 from theory.phi import phi
 from theory.prediction import Kind
-from theory.solvers.base import SOLVERS, Facts, Solver, Step, extra
+from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined, extra
 
 
 @SOLVERS.add("dpm_pp.2m")
@@ -36,12 +36,12 @@ class DPMpp2M(Solver):
     def step(self, model, x, s, t, memory, noise) -> Step:
         h = t.lam - s.lam
         x0 = model(x, s).x0
-        drive = x0
-        if memory is not None:
-            r, x0_r = memory
-            drive = x0 + self.weight * h / (s.lam - r.lam) * (x0 - x0_r)
-        x = t.sigma / s.sigma * x - t.alpha * math.expm1(-h) * drive
-        return Step(x, memory=(s, x0))
+        decay, gain = t.sigma / s.sigma, -t.alpha * math.expm1(-h)
+        if memory is None:
+            return Step(combined(decay, x, (gain, x0)), memory=(s, x0))
+        r, x0_r = memory
+        slope = gain * self.weight * h / (s.lam - r.lam)
+        return Step(combined(decay, x, (gain + slope, x0), (-slope, x0_r)), memory=(s, x0))
 
 
 @SOLVERS.add("dpm_pp.2s")
@@ -74,9 +74,9 @@ class DPMpp2S(Solver):
         h = t.lam - s.lam
         s1 = model.process.level_at(s.lam + self.r1 * h)
         x0 = model(x, s).x0
-        u = s1.sigma / s.sigma * x - s1.alpha * math.expm1(-self.r1 * h) * x0
-        drive = x0 + self.weight / self.r1 * (model(u, s1).x0 - x0)
-        return Step(t.sigma / s.sigma * x - t.alpha * math.expm1(-h) * drive)
+        u = combined(s1.sigma / s.sigma, x, (-s1.alpha * math.expm1(-self.r1 * h), x0))
+        gain, share = -t.alpha * math.expm1(-h), self.weight / self.r1
+        return Step(combined(t.sigma / s.sigma, x, (gain * (1 - share), x0), (gain * share, model(u, s1).x0)))
 
 
 @SOLVERS.add("dpm_pp.3s")
@@ -154,16 +154,15 @@ class DPMpp3M(Solver):
         kept = ((s, x0), *history[:1])
         if self.start is not None and len(history) < 2:
             return Step(self.start.step(Answered(model, x, s, prediction), x, s, t, None, noise).x, memory=kept)
-        drive = phi(1, -h) * x0
+        newest, older, oldest = phi(1, -h), 0.0, 0.0  # weights of D_0, D_1, D_2
         if history:
-            r, x0_r = history[0]
-            r0 = (s.lam - r.lam) / h
-            slope = (x0 - x0_r) / r0
+            r0 = (s.lam - history[0][0].lam) / h
+            slope = phi(2, -h)
             if len(history) == 2:
-                q, x0_q = history[1]
-                r1 = (r.lam - q.lam) / h
-                bend = slope - (x0_r - x0_q) / r1
-                drive = drive + 2 / (r0 + r1) * phi(3, -h) * bend
-                slope = slope + self.second * r0 / (r0 + r1) * bend
-            drive = drive + phi(2, -h) * slope
-        return Step(t.sigma / s.sigma * x + t.alpha * h * drive, memory=kept)
+                r1 = (history[0][0].lam - history[1][0].lam) / h
+                bend = (2 * phi(3, -h) + self.second * r0 * slope) / (r0 + r1)  # of d0 - d1
+                newest, older, oldest = newest + bend / r0, older - bend / r0 - bend / r1, bend / r1
+            newest, older = newest + slope / r0, older - slope / r0
+        values = zip((newest, older, oldest), (x0, *(value for _, value in history)), strict=False)
+        terms = ((t.alpha * h * weight, value) for weight, value in values)
+        return Step(combined(t.sigma / s.sigma, x, *terms), memory=kept)

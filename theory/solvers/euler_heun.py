@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from theory.prediction import Kind
-from theory.solvers.base import SOLVERS, Facts, Solver, Step
+from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined
 
 Variable = Literal["k", "t"]
 
@@ -38,7 +38,7 @@ class Euler(Solver):
         if self.variable == "t":
             return Step(x + (t.t - s.t) * model(x, s).velocity)
         eps = model(x, s).eps
-        return Step(t.alpha / s.alpha * x + t.alpha * (t.k - s.k) * eps)
+        return Step(combined(t.alpha / s.alpha, x, (t.alpha * (t.k - s.k), eps)))
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Heun(Solver):
             return Step(x + h * ((1 - self.weight) * first + self.weight * second))
         scale, h = t.alpha / s.alpha, t.alpha * (t.k - s.k)
         first = model(x, s).eps
-        second = model(scale * x + h * first, t).eps
-        return Step(scale * x + h * ((1 - self.weight) * first + self.weight * second))
+        second = model(combined(scale, x, (h, first)), t).eps
+        return Step(combined(scale, x, (h * (1 - self.weight), first), (h * self.weight, second)))
 
 
 @SOLVERS.add("euler.k")

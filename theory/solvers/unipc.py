@@ -4,14 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 from torch import Tensor
 
 from theory.models import Answered
-from theory.phi import phi
+from theory.phi import phi, weights_at
 from theory.prediction import Kind
 from theory.process import Level
-from theory.solvers.base import SOLVERS, Facts, Solver, Step, extra
+from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined, extra
 
 
 @dataclass(frozen=True)
@@ -85,18 +84,16 @@ class ExponentialAdams(Solver):
         h = float(t.lam - s.lam)
         z, decay, scale = (-h, t.sigma / s.sigma, t.alpha) if self.reads == "x0" else (h, t.alpha / s.alpha, -t.sigma)
         weights = self._weights([float(at.lam - s.lam) / h for at, _ in points], h, z)
-        x = decay * x
-        for weight, (_, value) in zip(weights, points, strict=True):
-            x = x + (scale * weight) * value
-        return x
+        return combined(
+            decay, x, *((scale * weight, value) for weight, (_, value) in zip(weights, points, strict=True))
+        )
 
     def _weights(self, places: list[float], h: float, z: float) -> list[float]:
         """Of the predictions at lam_s + place h, one of which is 0, in h int_0^1 e^{(1-u) z} (prediction) du."""
         moments = [h * math.factorial(n) * phi(n + 1, z) for n in range(len(places))]
         if len(places) == 2 and self.halves != "exact":
             moments[1] = h / 2 if self.halves == "b1" else math.expm1(z) * h / (2 * z)
-        powers = np.arange(len(places))
-        return np.linalg.solve(np.array(places)[None, :] ** powers[:, None], moments).tolist()
+        return weights_at(places, moments)
 
 
 @SOLVERS.add("unipc.1")
