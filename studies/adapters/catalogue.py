@@ -5,10 +5,10 @@ paper states one, the claim is that it samples the law at all: an order of 1/2 a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from studies.adapters import diffusers, k_diffusion
+from studies.adapters import diffusers, k_diffusion, torchdiffeq
 from studies.adapters.diffusers import Setting
 from studies.adapters.measure import STEPS, Sampler
 
@@ -23,7 +23,7 @@ class Entry:
     under which no slope is read. finishes: whether its last step, to sigma = 0, can be run in this setting.
     """
 
-    setting: Setting | k_diffusion.Setting
+    setting: Setting | k_diffusion.Setting | torchdiffeq.Setting
     claimed: float
     where: str
     kinds: tuple[str, ...] = ("uniform", "graded", "rough")
@@ -33,7 +33,8 @@ class Entry:
 
     def sampler(self, **more: Any) -> Sampler:
         """The sampler as ``measure`` takes it; more: precision, and for diffusers ``by``."""
-        run: Any = diffusers.trace if isinstance(self.setting, Setting) else k_diffusion.trace
+        libraries = {Setting: diffusers, k_diffusion.Setting: k_diffusion, torchdiffeq.Setting: torchdiffeq}
+        run: Any = libraries[type(self.setting)].trace
 
         def sampler(denoiser, y, ks, *, noise=None, through=False):
             return run(self.setting, denoiser, y, ks, noise=noise, through=through, **more)
@@ -78,7 +79,7 @@ EULER, ARGUMENT = "Euler's method", "the argument solver_order"
 SDE = "an Euler step of the reverse SDE"
 FINE = (36, 72, 144, 288, 576)
 COARSE = (12, 24, 48, 96, 192)
-"""For classes whose overhead grows with the number of steps: quadratures for the weights, tables searched in Python."""
+"""For a class that searches its table of levels in Python, once a step."""
 
 # --- VP states, levels from alphas_cumprod
 TABLE, PLAIN = "vp table", {"clip_sample": False}
@@ -96,9 +97,11 @@ _diffusers("DDPMParallelScheduler", 1, SDE, TABLE, config=PLAIN, stochastic=True
 _diffusers(
     "CogVideoXDPMScheduler", 2, "DPM-Solver++ 2M SDE", TABLE, config=PLAIN | {"snr_shift_scale": 1.0}, stochastic=True
 )
-_diffusers("PNDMScheduler/plms", 2, "liu2022pndm: global order 2", TABLE, config={"skip_prk_steps": True})
-_diffusers("PNDMScheduler/prk", 2, "liu2022pndm: global order 2", TABLE, grid="betas half", kinds=("uniform", "rough"))
-_diffusers("IPNDMScheduler", 4, "class docstring: fourth-order", "ipndm", grid="ipndm", prediction="v_prediction")
+EQUAL, _where = ("uniform", "graded"), "liu2022pndm: global order 2"  # their weights are those of equal steps
+_diffusers("PNDMScheduler/plms", 2, _where, TABLE, config={"skip_prk_steps": True}, kinds=EQUAL)
+_diffusers("PNDMScheduler/prk", 2, _where, TABLE, grid="betas half", kinds=OWN)
+_where = "class docstring: fourth-order"
+_diffusers("IPNDMScheduler", 4, _where, "ipndm", grid="ipndm", prediction="v_prediction", kinds=EQUAL)
 
 # --- VP states, levels from sigmas
 SIGMA, DPM, ONE = "vp sigma", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"
@@ -174,9 +177,8 @@ _diffusers("LMSDiscreteScheduler", 4, "order=4 of step", VE)
 for _name, _claim in (("Euler", 1), ("Heun", 2), ("KDPM2", 2), ("LMS", 2)):
     for _type in ("sample", "v_prediction"):
         if (_name, _type) != ("KDPM2", "sample"):  # raises that it is not implemented
-            _where, _steps = "as with epsilon, after the usual start", COARSE if _name == "LMS" else STEPS
-            _variant = f"{_name}DiscreteScheduler/{_type}"
-            _diffusers(_variant, _claim, _where, VE, prediction=_type, kinds=OWN, steps=_steps)
+            _where = "as with epsilon, after the usual start"
+            _diffusers(f"{_name}DiscreteScheduler/{_type}", _claim, _where, VE, prediction=_type, kinds=OWN)
 _diffusers("EulerAncestralDiscreteScheduler", 1, SDE, VE, stochastic=True)
 _diffusers("KDPM2AncestralDiscreteScheduler", 2, INSPIRED, VE, stochastic=True)
 _diffusers("DPMSolverSDEScheduler", 2, INSPIRED, VE, stochastic=True)
@@ -194,7 +196,7 @@ for _kind in ("exponential", "karras"):
         ("DEISMultistepScheduler", SIGMA, 2),
     ):
         _config = {f"use_{_kind}_sigmas": True} | ({"lower_order_final": True} if _name == ONE else {})
-        _where, _steps = "as on its own grid", COARSE if _name[:3] in ("LMS", "KDP") else STEPS
+        _where, _steps = "as on its own grid", COARSE if _name[:5] == "KDPM2" else STEPS
         _diffusers(f"{_name}/{_kind}", _claim, _where, _family, config=_config, grid="table", steps=_steps)
 
 # --- EDM: the network is preconditioned
@@ -273,13 +275,14 @@ _k("heun/churn", 2, "karras2022edm, algorithm 2", options=CHURN, draws="churn")
 _k("dpm_2/churn", 2, NAMED, options=CHURN, draws="churn")
 
 
+# --- torchdiffeq, on the flow in lambda: the generic peer
+for _method, _order in torchdiffeq.FIXED.items():
+    _peer = torchdiffeq.Setting(_method)
+    ENTRIES[f"torchdiffeq:{_method}"] = Entry(
+        _peer, _order, "its name", ("uniform", "rough"), (24, 48, 96, 192, 384), 1e-14, finishes=False
+    )
+
+
 def prefix(name: str) -> str:
-    """The library of an entry: "diffusers" or "k_diffusion"."""
+    """The library of an entry: "diffusers", "k_diffusion" or "torchdiffeq"."""
     return name.partition(":")[0]
-
-
-def repaired(entry: Entry, **config: Any) -> Entry:
-    """The entry with another configuration: controls turn one thing."""
-    setting = entry.setting
-    assert isinstance(setting, Setting)
-    return replace(entry, setting=replace(setting, config=dict(setting.config) | config))

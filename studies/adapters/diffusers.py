@@ -355,3 +355,8 @@ def _is_full(s: Any, timesteps: list[Any], i: int) -> bool:
             return i != 1
         return i >= len(s.prk_timesteps) or i % 4 == 0
     return True
+
+
+def target(name: str, **config: Any) -> Any:
+    """The scheduler class of that name, with its configuration, as what a certificate measures."""
+    return importlib.import_module("studies.adapters.target").foreign("diffusers", name, config)

@@ -155,3 +155,8 @@ def trace(
         kept.k.append(float(ks[-1]))
         kept.y.append(end)
     return kept._replace(end=end, evaluations=calls)
+
+
+def target(name: str, **options: Any) -> Any:
+    """The sampler of that name, with its arguments, as what a certificate measures."""
+    return importlib.import_module("studies.adapters.target").foreign("k_diffusion", name, options)

@@ -26,7 +26,7 @@ def _unavailable() -> str | None:
 
 @study(
     "foreign_schedulers",
-    question="Has every scheduler of diffusers and every sampler of k-diffusion the order it claims?",
+    question="Has every scheduler of diffusers, every sampler of k-diffusion, and torchdiffeq, the order claimed?",
     axes={"sampler": list(ENTRIES), "grid": ["uniform", "graded", "rough"]},
     where=lambda cell: cell["grid"] in ENTRIES[str(cell["sampler"])].kinds,
     available=_unavailable,
@@ -125,7 +125,7 @@ def _orders(rows: list[dict[str, Any]]) -> "Figure":
 
 CAPTION = (
     "Grids: equal steps in lambda with the sampler's usual start (uniform); two tiny first steps, an accurate start "
-    "(graded); steps 1 : 2 by turns (rough). The library's float32 read as float64. A cross: NaN. "
+    "(graded); steps 1 : 2 by turns, for methods that take any steps (rough). The library's float32 read as float64. A cross: NaN. "
 )
 
 
@@ -147,7 +147,7 @@ def diffusers_in_law(table: "DataFrame") -> "Figure":
     caption=CAPTION + "Deterministic samplers along paths, stochastic ones (from euler_ancestral on) in law.",
 )
 def k_diffusion_orders(table: "DataFrame") -> "Figure":
-    return _orders(_rows(table, "k_diffusion"))
+    return _orders(_rows(table, "k_diffusion") + _rows(table, "torchdiffeq"))
 
 
 @foreign_schedulers.figure(
@@ -163,7 +163,7 @@ def float32(table: "DataFrame") -> "Figure":
     figure, axes = blank(width=WIDE, height=3.4)
     ax = axes[0, 0]
     ax.plot([1e-10, 1], [1e-10, 1], color=SOFT, lw=0.7)
-    for library, colour in (("diffusers", CYCLE[0]), ("k_diffusion", CYCLE[1])):
+    for library, colour in (("diffusers", CYCLE[0]), ("k_diffusion", CYCLE[1]), ("torchdiffeq", CYCLE[2])):
         part = [row for row in rows if row["library"] == library]
         x, y = ([row[column] for row in part] for column in ("error", "native"))
         ax.plot(x, y, "o", color=colour, markersize=3, label=library)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from studies.adapters import diffusers, k_diffusion
+from studies.adapters import diffusers, k_diffusion, torchdiffeq
 from studies.adapters.catalogue import ENTRIES
 from studies.adapters.measure import (
     MEAN,
@@ -24,9 +24,10 @@ from studies.adapters.measure import (
 )
 from studies.sweeps.foreign_schedulers import foreign_schedulers
 from studies.sweeps.foreign_timesteps import foreign_timesteps
-from theory import SOLVERS, VE, Exact, solve
+from theory import SOLVERS, VE, Exact, VPLinear, solve
 from theory.estimate import Verdict, at_least
 from theory.grid import TimeGrid
+from theory.noise import Independent
 from toy_distributions import LAWS, GaussianMixture
 
 pytestmark = [
@@ -299,3 +300,45 @@ def test_the_studies_say_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "exactscore[diffusers]" in str(foreign_schedulers.available())
     assert "exactscore[diffusers]" in str(foreign_timesteps.available())
+
+
+# --- as a target of a certificate, and a generic peer
+
+
+@needs(diffusers)
+@needs(k_diffusion)
+@pytest.mark.parametrize(
+    ("target", "ours"),
+    [
+        (lambda: diffusers.target("EulerDiscreteScheduler"), "ddim"),
+        (lambda: diffusers.target("DPMSolverMultistepScheduler/2M++"), "dpm_pp.2m"),
+        (lambda: diffusers.target("DPMSolverMultistepScheduler", solver_order=1), "ddim"),
+        (lambda: k_diffusion.target("sample_heun"), "heun.k"),
+        (lambda: k_diffusion.target("sample_heun", s_churn=0.0), "heun.k"),
+    ],
+)
+def test_a_target_runs_as_our_solver_of_the_same_name(target, ours):
+    made, process, law = target(), VPLinear(), LAWS["mixture_2d"]()
+    grid, model = made.grid(process, 16), Exact(law, process)
+    x = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    theirs, mine = made.run(model, x, grid), solve(SOLVERS[ours](), model, x, grid)
+    assert (theirs.end - mine.end).abs().max() < 1e-11 and len(theirs.states) == 17
+    assert theirs.evaluations == mine.evaluations
+    assert (theirs.end - solve(SOLVERS["rk4.k"](), model, x, grid).end).abs().max() > 1e-6
+
+
+@needs(diffusers)
+def test_a_stochastic_target_takes_the_noise_it_is_given():
+    made, process, law = diffusers.target("EulerAncestralDiscreteScheduler"), VPLinear(), LAWS["mixture_2d"]()
+    grid, model, x = made.grid(process, 16), Exact(law, process), torch.zeros(3, 2, dtype=torch.float64)
+    ends = [made.run(model, x, grid, noise=Independent(seed)).end for seed in (0, 0, 1)]
+    assert torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
+    with pytest.raises(ValueError, match="no sampler 'AmusedScheduler' that can run"):
+        diffusers.target("AmusedScheduler")
+
+
+@needs(torchdiffeq)
+@pytest.mark.parametrize("kind", ["uniform", "rough"])
+def test_a_fixed_step_method_of_torchdiffeq_has_its_order(kind):
+    assert verdict(ENTRIES["torchdiffeq:heun3"], kind) is Verdict.HOLDS
+    assert verdict(ENTRIES["torchdiffeq:midpoint"], kind, claimed=3) is Verdict.FAILS

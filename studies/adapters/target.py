@@ -1,0 +1,92 @@
+"""A foreign sampler with the face that a certificate asks for: name, facts, grid, run."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from studies.adapters import diffusers, k_diffusion
+from studies.adapters.catalogue import ENTRIES, Entry
+from theory.convergence import LAM_END, LAM_START
+from theory.grid import TimeGrid, uniform_lambda
+from theory.models import Counted, Model
+from theory.noise import Noise, no_noise
+from theory.process import NoiseProcess
+from theory.solvers.base import Facts, Trajectory
+
+
+@dataclass(frozen=True)
+class ForeignTarget:
+    """A sampler of the catalogue. facts: what it claims. precision: "double" or "native", as in its adapter."""
+
+    name: str
+    entry: Entry
+    precision: str = "double"
+
+    @property
+    def facts(self) -> Facts:
+        stochastic, order = self.entry.setting.stochastic, int(self.entry.claimed) or None
+        return Facts(order=None if stochastic else order, evaluations=1, stochastic=stochastic, weak_order=order)
+
+    def grid(self, process: NoiseProcess, steps: int) -> TimeGrid:
+        """Equal steps in lambda over the range in which orders are measured."""
+        return uniform_lambda(process, steps, start=LAM_START, end=LAM_END)
+
+    def run(self, model: Model, x: Tensor, grid: TimeGrid, *, noise: Noise = no_noise, keep: bool = True) -> Trajectory:
+        """Run the library's code from x at grid.times[0] to the last level, before any step to sigma = 0.
+
+        noise: gives the library's draws, in the order it makes them; by default a stochastic sampler draws its own.
+        Increments of a Brownian path that overlap cannot be had from independent draws: those keep to the library's.
+        Raises ValueError if the library cannot take the grid's levels.
+        """
+        counted, levels = Counted(model), grid.levels
+        process = model.process
+
+        def denoiser(z: Tensor, alpha: float, sigma: float) -> Tensor:
+            at = process.level_at(math.log(alpha) - math.log(sigma))
+            return counted(z.to(x.dtype) * (float(at.alpha) / alpha), at).x0
+
+        def draw(shape: torch.Size, interval: tuple[float, float] | None) -> Tensor:
+            return noise(levels[0], levels[-1], x.new_empty(shape))
+
+        ks = [float(at.k) for at in levels]
+        own = noise is no_noise or getattr(self.entry.setting, "draws", None) == "path"
+        run = self.entry.sampler(precision=self.precision)(
+            denoiser, x / levels[0].alpha, ks, noise=None if own or not self.entry.setting.stochastic else draw
+        )
+        gaps = [abs(found / wanted - 1) for found, wanted in zip(run.k, ks, strict=False)]
+        if len(run.k) not in (len(ks), 2) and self.entry.setting.name != "DPMSolverSinglestepScheduler":
+            raise ValueError(f"{self.name} must take the {len(ks)} levels of the grid; it took {len(run.k)}.")
+        if gaps[0] > 1e-4 or abs(run.k[-1] / ks[-1] - 1) > 1e-4:
+            raise ValueError(
+                f"{self.name} must run between the ends of the grid; it ran {run.k[0]:.4g}..{run.k[-1]:.4g}."
+            )
+        states = tuple(
+            y.to(x.dtype) * float(process.level_at(-math.log(k)).alpha) for k, y in zip(run.k, run.y, strict=True)
+        )
+        return Trajectory(grid, states if keep else states[-1:], states[-1], counted.evaluations)
+
+
+def foreign(library: str, name: str, config: Mapping[str, Any]) -> ForeignTarget:
+    """The catalogue's entry of that name, or of the class or sampler of that name, with more of its configuration.
+
+    name: "HeunDiscreteScheduler", "DPMSolverMultistepScheduler/3M++", "sample_heun". config: arguments of the class, or
+    of the sampler. Raises ImportError naming the extra, ValueError for an unknown name.
+    """
+    module = diffusers if library == "diffusers" else k_diffusion
+    if missing := module.unavailable():
+        raise ImportError(missing)
+    full = f"{library}:{name}"
+    known = [key for key in ENTRIES if key == full] or [key for key in ENTRIES if key.split("/")[0] == full]
+    if not known:
+        names = ", ".join(sorted({key.partition(":")[2].split("/")[0] for key in ENTRIES if key.startswith(library)}))
+        raise ValueError(f"{library} has no sampler {name!r} that can run on an exact model; there are {names}.")
+    entry = ENTRIES[known[0]]
+    setting: Any = entry.setting
+    if config:
+        knob = "config" if library == "diffusers" else "options"
+        setting = replace(setting, **{knob: dict(getattr(setting, knob)) | dict(config)})
+    return ForeignTarget(full, replace(entry, setting=setting))
