@@ -125,7 +125,8 @@ def _orders(rows: list[dict[str, Any]]) -> "Figure":
 
 CAPTION = (
     "Grids: equal steps in lambda with the sampler's usual start (uniform); two tiny first steps, an accurate start "
-    "(graded); steps 1 : 2 by turns, for methods that take any steps (rough). The library's float32 read as float64. A cross: NaN. "
+    "(graded); steps 1 : 2 by turns, for methods that take any steps (rough). The library's "
+    "float32 read as float64. A cross: NaN. "
 )
 
 
