@@ -6,9 +6,6 @@ from torch import Tensor
 from toy_distributions.axes import Axes
 from toy_distributions.mixture import GaussianMixture
 
-SMALLEST_WEIGHT = 1e-300
-"""Components that weigh less are left out: no float64 average can feel them."""
-
 
 def roots_of(law: GaussianMixture) -> Tensor:
     """F_k (K, d, r) in float64; one column of zeros for a cloud of points."""
@@ -29,12 +26,6 @@ def from_variances(
     return law.to(dtype, device)
 
 
-def heard(log_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Log weights that sum to one, and which of them are not below SMALLEST_WEIGHT."""
-    log_weights = torch.log_softmax(log_weights, 0)
-    return log_weights, log_weights.exp() >= SMALLEST_WEIGHT
-
-
 def from_roots(
     log_weights: Tensor, means: Tensor, roots: Tensor, dtype: torch.dtype, device: torch.device
 ) -> GaussianMixture:
@@ -42,9 +33,11 @@ def from_roots(
 
     The axes and variances are singular vectors and squared singular values of F: a direction of variance v among others
     of variance V is good to eps sqrt(V / v), where by eigenvectors of F F^T it would be to eps V / v. Directions below
-    the resolution of F are flat.
+    the resolution of F are flat. Components of log weight -inf are left out; others, however light, are not: far out,
+    where the heavy ones have no density left, they are all there is.
     """
-    log_weights, kept = heard(log_weights)
+    log_weights = torch.log_softmax(log_weights, 0)
+    kept = log_weights > -torch.inf
     log_weights, means, roots = log_weights[kept], means[kept], roots[kept]
     k, d, r = roots.shape
     if not bool(roots.any()):

@@ -47,6 +47,15 @@ def test_observations(data, law, exponent, seed, m):
     assert bayes_miss(law, A, y, R, x) <= 1
 
 
+def test_a_component_of_next_to_no_weight_is_all_there_is_far_out():
+    """Its posterior weight is 1e-533; the other's density at x is 1e-5000."""
+    law = GaussianMixture([0.25, 0.75], [[0.0, 0.0]] * 2, [[1.0, 0.01], [1.0, 1.0]])
+    A, y, R = observation(0, 2, 2, 1e-4)
+    x = torch.tensor([[-1.1, 0.1], [-0.9, 1.1]], dtype=torch.float64)
+    assert conditioned(law, A, y, R).law.weights.min() == 0
+    assert bayes_miss(law, A, y, R, x) <= 1
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_that_is_a_millionth_too_large_is_caught(seed):
     law = LAWS["mixture_2d"]()
