@@ -25,7 +25,7 @@ NOISIER, CLEANER = -0.5, 1.0
     "restart.law",
     statement="With an exact deterministic part Restart keeps the law exactly: largest error of mean and covariance "
     "after three intervals (correlated Gaussian data, VP).",
-    source="xu2023restart, section 3",
+    source="xu2023restart",
     accepted=near(0.0, 1e-12),
     control={"noise_scale": 1.01},
 )
@@ -54,7 +54,7 @@ def _true_variance(lam: float) -> float:
     "restart.contraction",
     statement="Each repeat multiplies an error of the variance by (v + t_min^2) / (v + t_max^2) on N(m, v) data: ratio "
     "to that power after 1, 2 and 3 repeats, less 1 (largest).",
-    source="xu2023restart, section 3 (theorem on contraction), in closed form",
+    source="xu2023restart, the theorem on contraction, in closed form",
     accepted=near(0.0, 1e-10),
     control={"noisier": -0.3},
 )
@@ -74,7 +74,7 @@ def contraction(noisier: float = NOISIER) -> Estimate:
     "restart.removes_errors",
     statement="Restarting often enough removes the errors of the sampler: relative error of the variance after 100 "
     "repeats of three Heun steps (Gaussian data).",
-    source="xu2023restart, section 3, as usually quoted",
+    source="xu2023restart, as usually quoted",
     accepted=at_most(1e-6),
     control={"inner": "exact"},
     expected=FAILS,

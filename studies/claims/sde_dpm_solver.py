@@ -46,7 +46,7 @@ def _gap(one: Solver, other: Solver) -> Estimate:
     "sde_dpm_solver.1.ddpm",
     statement="SDE-DPM-Solver++ of first order is DDPM ancestral sampling with the variance beta-tilde: largest "
     "difference of two runs on one noise (mixture; VP and VE, unequal steps).",
-    source="lu2022dpmpp, section 5",
+    source="lu2022dpmpp, on solvers for diffusion SDEs",
     accepted=near(0.0, 1e-13),  # five steps of some 20 operations on states of size 10
     control={"eta": 0.9},
 )
@@ -58,7 +58,7 @@ def first_order_is_ddpm(eta: float = 1.0) -> Estimate:
     "sde_dpm_solver.2m.ode",
     statement="Without noise SDE-DPM-Solver++(2M) is DPM-Solver++(2M): largest difference of two runs (mixture; VP "
     "and VE, unequal steps).",
-    source="lu2022dpmpp, section 5",
+    source="lu2022dpmpp, on solvers for diffusion SDEs",
     accepted=near(0.0, 1e-13),
     control={"weights": "exact"},
 )
@@ -69,7 +69,7 @@ def second_order_without_noise(weights: Weights = "released") -> Estimate:
 @claim(
     "sde_dpm_solver.2m.weak_order",
     statement="SDE-DPM-Solver++(2M) has weak order 2, at one evaluation a step (Gaussian data, mean and deviation).",
-    source="lu2022dpmpp, section 5, read as a statement on laws",
+    source="lu2022dpmpp, on solvers for diffusion SDEs, read as a statement on laws",
     accepted=near(2.0, 0.05),
     control={"points": 1},
 )
@@ -107,7 +107,7 @@ def _halving(solver: Solver, steps: int, n: int, generator: torch.Generator) -> 
     "sde_dpm_solver.2m.weak_order_mixture",
     statement="The weak order 2 of SDE-DPM-Solver++(2M) is not one of linear drifts only: log2 of the ratio of what "
     "halving the step changes in E x^4, from 12 and from 24 steps (mixture, coupled paths).",
-    source="lu2022dpmpp, section 5, read as a statement on laws",
+    source="lu2022dpmpp, on solvers for diffusion SDEs, read as a statement on laws",
     accepted=near(2.0, 0.4),
     control={"points": 1},
 )
@@ -127,7 +127,7 @@ def weak_order_on_a_mixture(points: int = 2) -> Estimate:
 @claim(
     "sde_dpm_solver.eps.2m.weak_order",
     statement="SDE-DPM-Solver(2M), in the noise prediction, has weak order 2 (Gaussian data, mean and deviation).",
-    source="lu2022dpmpp, section 5, read as a statement on laws",
+    source="lu2022dpmpp, on solvers for diffusion SDEs, read as a statement on laws",
     accepted=near(2.0, 0.05),
     control={"points": 1},
 )
@@ -139,7 +139,7 @@ def weak_order_noise_2m(points: int = 2) -> Estimate:
     "sde_dpm_solver.2m.strong_order",
     statement="Along Brownian paths SDE-DPM-Solver++(2M) has order 1, as has the method of one point (Gaussian data, "
     "the path in alpha^2/sigma^2).",
-    source="kloeden1992numerical, section 10.3, for the scheme of lu2022dpmpp, section 5",
+    source="kloeden1992numerical, section 10.3, for the scheme of lu2022dpmpp, on solvers for diffusion SDEs",
     accepted=near(1.0, 0.05),
     control={"noise_scale": 1.05},
 )
@@ -181,7 +181,7 @@ def order_of_released_3m(weights: Weights = "released") -> Estimate:
     "sde_dpm_solver.dirac.marginals",
     statement="On a point mass every eta keeps the exact marginals in one step of any size: largest error of mean and "
     "deviation for eta 0.3, 1 and 2.",
-    source="lu2022dpmpp, section 5",
+    source="lu2022dpmpp, on solvers for diffusion SDEs",
     accepted=near(0.0, 1e-12),
     control={"noise_scale": 1.001},
 )

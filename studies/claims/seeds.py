@@ -46,7 +46,7 @@ def _gap(one: Solver, other: Solver, *processes: NoiseProcess) -> Estimate:
     "seeds.1.sde_dpm",
     statement="SEEDS-1 in the noise prediction is SDE-DPM-Solver-1: largest difference of two runs on one noise "
     "(mixture; VP and VE, unequal steps).",
-    source="gonzalez2023seeds, section 3",
+    source="gonzalez2023seeds",
     accepted=near(0.0, 1e-13),
     control={"stages": 2},
 )
@@ -57,7 +57,7 @@ def one_stage(stages: int = 1) -> Estimate:
 @claim(
     "seeds.2.weak_order",
     statement="SEEDS-2 has weak order 2 if its stage lies on the path of the step (Gaussian data, mean and deviation).",
-    source="gonzalez2023seeds, section 3, read as a statement on laws",
+    source="gonzalez2023seeds, read as a statement on laws",
     accepted=near(2.0, 0.05),
     control={"nested": False},
 )
@@ -68,7 +68,7 @@ def weak_order_of_two_stages(nested: bool = True) -> Estimate:
 @claim(
     "seeds.3.weak_order",
     statement="SEEDS-3 is of third order in law (Gaussian data, mean and deviation).",
-    source="gonzalez2023seeds, section 3, as usually quoted",
+    source="gonzalez2023seeds, as usually quoted",
     accepted=near(3.0, 0.1),
     control={"eta": 0.0},
     expected=FAILS,
@@ -81,7 +81,7 @@ def weak_order_of_three_stages(eta: float = 1.0) -> Estimate:
 @claim(
     "seeds.3.strong_order",
     statement="SEEDS-3 converges along Brownian paths with order 1 (Gaussian data, the path in alpha^2/sigma^2).",
-    source="gonzalez2023seeds, section 3",
+    source="gonzalez2023seeds",
     accepted=near(1.0, 0.05),
     control={"eta": 0.9},
 )

@@ -42,7 +42,7 @@ def _gap(*pairs: tuple[Solver, Solver]) -> Estimate:
     "sa_solver.edges",
     statement="SA-Solver is DDIM (one point, tau = 0), DDPM with beta-tilde (one point, tau = 1) and UniPC with exact "
     "weights (two points and corrector, tau = 0): largest difference of runs on one noise (mixture, VP and VE).",
-    source="xue2023sa, section 5",
+    source="xue2023sa, on the relation to other samplers",
     accepted=near(0.0, 1e-13),
     control={"tau": 0.1},
 )
@@ -58,7 +58,7 @@ def edges(tau: float = 0.0) -> Estimate:
     "sa_solver.strong_order",
     statement="With tau = 0.8 the corrected method of three points has strong order 1: the noise's part of the error, "
     "O(tau h), is there whatever the number of points (Gaussian data).",
-    source="xue2023sa, section 5 (theorems on strong convergence)",
+    source="xue2023sa, the theorems on strong convergence",
     accepted=near(1.0, 0.05),
     control={"tau": 0.9},
 )
@@ -70,7 +70,7 @@ def strong_order_of_sa(tau: float = 0.8) -> Estimate:
     "sa_solver.corrector.weak_order",
     statement="A corrector that shares the predictor's noise raises the weak order of the one-point method from 1 to "
     "2, at no evaluation (Gaussian data, mean and deviation).",
-    source="xue2023sa, section 5, read as a statement on laws",
+    source="xue2023sa, read as a statement on laws",
     accepted=near(2.0, 0.05),
     control={"corrector": 0},
 )
@@ -82,7 +82,7 @@ def weak_order_of_sa(corrector: int = 1) -> Estimate:
     "sa_solver.weak_order",
     statement="The corrected method of three points, of order 4 along trajectories from an accurate start, has weak "
     "order 4 (Gaussian data, mean and deviation; tau = 1).",
-    source="xue2023sa, section 5, as usually quoted",
+    source="xue2023sa, as usually quoted",
     accepted=near(4.0, 0.15),
     control={"tau": 0.0},
     expected=FAILS,
@@ -96,7 +96,7 @@ def weak_order_of_three_points(tau: float = 1.0) -> Estimate:
     "er_sde.edges",
     statement="ER-SDE-Solver-1 is DDIM for phi = k and DDPM with beta-tilde for phi = k^2: largest difference of runs "
     "on one noise (mixture, VP and VE).",
-    source="cui2023er, section 3",
+    source="cui2023er",
     accepted=near(0.0, 1e-13),
     control={"noise": "growing"},
 )
@@ -108,7 +108,7 @@ def edges_of_er_sde(noise: str = "sde") -> Estimate:
     "er_sde.marginals",
     statement="The noise k_t^2 - r^2 k_s^2, r = phi(k_t) / phi(k_s), keeps the marginals of a point mass exactly, for "
     "phi = k (e^{k^0.3} + 10) in one step of any size: relative error of the deviation.",
-    source="cui2023er, section 3",
+    source="cui2023er",
     accepted=near(0.0, 1e-12),
     control={"last": 2.2},
 )
@@ -121,7 +121,7 @@ def marginals(last: float = 2.0) -> Estimate:
 @claim(
     "er_sde.3.order",
     statement="ER-SDE-Solver-3 as released is of third order (mixture, phi = k, accurate start).",
-    source="cui2023er, section 3.3",
+    source="cui2023er",
     accepted=near(3.0, 0.1),
     control={"released": False},
     expected=FAILS,
@@ -136,7 +136,7 @@ def order_of_er_sde_3(released: bool = True) -> Estimate:
 @claim(
     "er_sde.2.weak_order",
     statement="ER-SDE-Solver-2 with the authors' noise has weak order 2 (Gaussian data, mean and deviation).",
-    source="cui2023er, section 3.3, read as a statement on laws",
+    source="cui2023er, read as a statement on laws",
     accepted=near(2.0, 0.05),
     control={"points": 1},
 )

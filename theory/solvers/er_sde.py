@@ -51,7 +51,7 @@ class ERSDE(Solver):
     phi must be a function of a module if the solver is to be sent to another process.
 
     Raises ValueError for points other than 1, 2, 3, and in a step over which phi / k falls.
-    Source: cui2023er, sections 3.2-3.3 (phi of k), here with the integrals to rounding in place of a sum of 100 terms.
+    Source: cui2023er; here with the integrals to rounding in place of a sum of 100 terms.
     """
 
     points: int = 3

@@ -37,7 +37,7 @@ class Restart(Solver):
     noise_scale: 1 is the method; any other value does not keep the law and serves as a control.
     facts: the evaluations of all intervals are its start_up, for a grid that reaches them all.
     Raises ValueError for a multistep inner solver, an interval whose ends do not rise, and repeats or steps < 1.
-    Source: xu2023restart, algorithm 1, which spaces the steps of a cycle as EDM does.
+    Source: xu2023restart, which spaces the steps of a cycle as EDM does.
     """
 
     inner: Solver = field(default_factory=Heun)

@@ -36,7 +36,7 @@ class SASolver(Solver):
     Weak order 2, but 1 for (1, 0); strong order 1 for tau > 0, whatever the number of points.
 
     Raises ValueError for a predictor other than 1, 2, 3, a corrector other than 0, 1, 2, 3, and tau < 0.
-    Source: xue2023sa, algorithm 1.
+    Source: xue2023sa.
     """
 
     predictor: int = 2

@@ -60,7 +60,7 @@ class SDEDPM(Solver):
     noise_scale: multiplies the noise; 1 is the method, any other value has no weak order and serves as a control.
 
     Raises ValueError for points other than 1, 2, 3, eta < 0 and unknown reads or weights.
-    Source: lu2022dpmpp, section 5 (eta = 1, one and two points); general eta derived as above.
+    Source: lu2022dpmpp, on solvers for diffusion SDEs (eta = 1, one and two points); general eta derived as above.
     """
 
     points: int = 2

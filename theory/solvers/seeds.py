@@ -33,7 +33,7 @@ class SEEDS(Solver):
     weight: 1/2 is the method; another value has order 1.
 
     Raises ValueError for stages other than 1, 2, 3, eta < 0, and r1, r2 outside (0, 1) or not rising.
-    Source: gonzalez2023seeds, algorithms 1 to 3; the noise derived as above.
+    Source: gonzalez2023seeds; the noise derived as above.
     """
 
     stages: int = 2
