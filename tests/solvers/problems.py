@@ -12,3 +12,8 @@ PLANE = GaussianMixture(
     torch.tensor([[[0.3, 0.1], [0.1, 0.08]], [[0.05, -0.02], [-0.02, 0.2]], [[0.1, 0.0], [0.0, 0.03]]]),
 )
 LAWS = {"gaussian": GAUSSIAN, "mixture": MIXTURE, "plane": PLANE}
+
+
+def sees_the_process(name: str) -> bool:
+    """Whether a solver's formula holds time itself; without it, all processes are one in y = x / alpha and lambda."""
+    return ".t" in name or name.startswith(("pndm.", "quasi_taylor."))

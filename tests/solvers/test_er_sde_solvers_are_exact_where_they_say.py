@@ -83,7 +83,7 @@ MUTANTS = [
 ]
 
 
-@pytest.mark.parametrize(("mutant", "phi", "degree"), MUTANTS, ids=str)
+@pytest.mark.parametrize(("mutant", "phi", "degree"), MUTANTS, ids=lambda v: getattr(v, "__name__", type(v).__name__))
 def test_mutants_are_not_exact(mutant, phi, degree):
     assert max(errors(mutant, phi, degree)) > 1e-4
 
