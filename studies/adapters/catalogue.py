@@ -47,6 +47,20 @@ ENTRIES: dict[str, Entry] = {}
 OWN = ("uniform",)
 """Samplers that space their levels themselves: uniform in lambda where they offer it."""
 
+TIMED = (
+    "DDIMScheduler",
+    "PNDMScheduler/plms",
+    "IPNDMScheduler",
+    "DPMSolverMultistepScheduler/2M++",
+    "DPMSolverMultistepScheduler/3M++",
+    "DPMSolverSinglestepScheduler/2S++",
+    "UniPCMultistepScheduler/2",
+    "DEISMultistepScheduler/2",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+)
+"""One of each kind, measured on the refined linear schedule too."""
+
 LEFT_OUT: Mapping[str, str] = {
     "LCMScheduler, FlowMatchLCMScheduler, TCDScheduler with eta > 0, SCMScheduler": "need a consistency function",
     "DDPMWuerstchenScheduler, UnCLIPScheduler": "DDPM on levels that cannot be handed over",
@@ -72,6 +86,8 @@ def _diffusers(
     if kinds is None:
         # a difference quotient of a noisy path over a tiny step is no accurate start, so no graded grid for those
         kinds = OWN if own else ("uniform", "rough") if made.stochastic else ("uniform", "graded", "rough")
+    if variant in TIMED:
+        kinds = ("uniform", "time", *kinds[1:])
     ENTRIES[f"diffusers:{variant}"] = Entry(made, claimed, where, kinds, steps, finishes=finishes)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from theory.convergence import LAM_END, LAM_START, PathReference, path_reference
 from theory.estimate import Estimate
-from theory.process import VE
+from theory.process import VE, VPLinear
 from theory.reference import flow
 from theory.slope import observed_order
 from toy_distributions import LAWS, GaussianMixture
@@ -58,10 +58,11 @@ class Sampler(Protocol):
 def levels(kind: str, steps: int) -> list[float]:
     """k = e^{-lambda} at ``steps`` + 1 levels from lambda = LAM_START up to LAM_END.
 
-    uniform: equal steps in lambda. rough: steps in the ratio 1 : 2 by turns, which no smooth map of a uniform grid is:
-    it tells a method with the right ratios from one that assumes equal steps. graded: uniform but for two first steps
-    of size h^2 and h^{4/3}, whose errors are below those of the rest up to order 4: an accurate start for a multistep
-    method that starts with lower orders.
+    uniform: equal steps in lambda. time: equal steps in the time of VPLinear, which is the schedule "linear" of
+    diffusers' classes refined by more training steps. rough: steps in the ratio 1 : 2 by turns, which no smooth map of
+    a uniform grid is: it tells a method with the right ratios from one that assumes equal steps. graded: uniform but
+    for two first steps of size h^2 and h^{4/3}, whose errors are below those of the rest up to order 4: an accurate
+    start for a multistep method that starts with lower orders.
     """
     h = (LAM_END - LAM_START) / steps
     match kind:
@@ -69,12 +70,18 @@ def levels(kind: str, steps: int) -> list[float]:
             widths = [h] * steps
         case "rough":
             widths = [h * (1 + i % 2) for i in range(steps)]
+        case "time":
+            process = VPLinear()
+            first, last = process.time_at(LAM_START), process.time_at(LAM_END)
+            times = [first + (last - first) * i / steps for i in range(steps + 1)]
+            lams = [float(process.level(t).lam) for t in times]
+            widths = [b - a for a, b in pairwise(lams)]
         case "graded":
             first = [h * h / 4, h ** (4 / 3) / 2]
             rest = (LAM_END - LAM_START - sum(first)) / (steps - 2)
             widths = [*first, *([rest] * (steps - 2))]
         case _:
-            raise ValueError(f"kind must be 'uniform', 'rough' or 'graded'; got {kind!r}.")
+            raise ValueError(f"kind must be 'uniform', 'time', 'rough' or 'graded'; got {kind!r}.")
     scale = (LAM_END - LAM_START) / sum(widths)
     lams = [LAM_START]
     for width in widths:

@@ -27,7 +27,7 @@ def _unavailable() -> str | None:
 @study(
     "foreign_schedulers",
     question="Has every scheduler of diffusers, every sampler of k-diffusion, and torchdiffeq, the order claimed?",
-    axes={"sampler": list(ENTRIES), "grid": ["uniform", "graded", "rough"]},
+    axes={"sampler": list(ENTRIES), "grid": ["uniform", "time", "graded", "rough"]},
     where=lambda cell: cell["grid"] in ENTRIES[str(cell["sampler"])].kinds,
     available=_unavailable,
 )
@@ -36,12 +36,12 @@ def foreign_schedulers(sampler: str, grid: str, *, seed: int) -> Values:
 
     Deterministic samplers: along 16 trajectories of a mixture in the plane, against the exact flow. Stochastic ones:
     mean and standard deviation of their exact output law on Gaussian data. grid: uniform in lambda with the sampler's
-    usual start ("uniform"); the same with two tiny first steps, an accurate start for multistep methods ("graded");
-    steps in the ratio 1 : 2 by turns ("rough"). order: with the library's float32 read as float64. error, native:
-    with the most steps, so and as the library runs it; best_native: the less of the native errors with the second
-    fewest and the most steps. point_mass: how far the implied noise of a point mass moves; 0 is exact. timestep_gap:
-    what a network that reads timesteps adds. end_error: distance of the finished sample to the exact end. -1: not
-    measured. problem: where the run left the finite numbers.
+    usual start ("uniform"), and in the time of the linear schedule ("time"); two tiny first steps, an accurate start
+    for multistep methods ("graded"); steps in the ratio 1 : 2 by turns ("rough"). order: with the library's float32
+    read as float64. error, native: with the most steps, so and as the library runs it; best_native: the less of the
+    native errors with the second fewest and the most steps. point_mass: how far the implied noise of a point mass
+    moves; 0 is exact. timestep_gap: what a network that reads timesteps adds. end_error: distance of the finished
+    sample to the exact end. -1: not measured. problem: where the run left the finite numbers.
     """
     entry = ENTRIES[sampler]
     values: Values = {
@@ -61,10 +61,11 @@ def foreign_schedulers(sampler: str, grid: str, *, seed: int) -> Values:
 def _measured(entry: Entry, grid: str) -> Values:
     double, native = entry.sampler(precision="double"), entry.sampler(precision="native")
     path = not entry.setting.stochastic
-    order, error = (path_order if path else law_order)(double, grid, floor=entry.floor, steps=entry.steps)
+    steps = tuple(4 * n for n in entry.steps) if grid == "time" else entry.steps  # its steps are unequal in lambda
+    order, error = (path_order if path else law_order)(double, grid, floor=entry.floor, steps=steps)
     measure = path_error if path else law_error
-    few = entry.steps[1:2] if path and grid == "uniform" else ()
-    natives = [measure(native, grid, n)[1] for n in (*few, entry.steps[-1])]
+    few = steps[1:2] if path and grid == "uniform" else ()
+    natives = [measure(native, grid, n)[1] for n in (*few, steps[-1])]
     values: Values = {
         "order": order.value,
         "half_width": min(order.error, 99.0),
@@ -75,14 +76,14 @@ def _measured(entry: Entry, grid: str) -> Values:
     }
     rest = dict.fromkeys(("point_mass", "timestep_gap", "end_error"), -1.0)  # -1: not measured
     if path:
-        rest["point_mass"] = point_mass(native, grid, entry.steps[0])
+        rest["point_mass"] = point_mass(native, grid, steps[0])
     if path and grid == "uniform":
         if isinstance(entry.setting, diffusers.Setting):
             by_timestep = entry.sampler(precision="native", by="timestep")
-            rest["timestep_gap"] = timestep_gap(native, by_timestep, entry.steps[2])
+            rest["timestep_gap"] = timestep_gap(native, by_timestep, steps[2])
         if entry.finishes:
             try:
-                rest["end_error"] = end_error(native, entry.steps[2])
+                rest["end_error"] = end_error(native, steps[2])
             except ArithmeticError as error:
                 values["problem"] = str(error)
     return values | rest
@@ -102,7 +103,7 @@ def _orders(rows: list[dict[str, Any]]) -> "Figure":
     samplers = list(dict.fromkeys(row["sampler"] for row in rows))
     figure, axes = blank(width=WIDE, height=0.9 + 0.125 * len(samplers))
     ax = axes[0, 0]
-    looks = {"uniform": ("o", CYCLE[0]), "graded": ("^", CYCLE[1]), "rough": ("s", CYCLE[2])}
+    looks = {"uniform": ("o", CYCLE[0]), "time": ("v", CYCLE[3]), "graded": ("^", CYCLE[1]), "rough": ("s", CYCLE[2])}
     for row in rows:
         y = samplers.index(row["sampler"])
         ax.plot([row["claimed"]] * 2, [y - 0.4, y + 0.4], color=SOFT, lw=2.2, solid_capstyle="butt", zorder=1)
@@ -124,9 +125,9 @@ def _orders(rows: list[dict[str, Any]]) -> "Figure":
 
 
 CAPTION = (
-    "Grids: equal steps in lambda with the sampler's usual start (uniform); two tiny first steps, an accurate start "
-    "(graded); steps 1 : 2 by turns, for methods that take any steps (rough). The library's "
-    "float32 read as float64. A cross: NaN. "
+    "Grids: equal steps in lambda with the sampler's usual start (uniform), and in the time of the linear schedule "
+    "(time); two tiny first steps, an accurate start (graded); steps 1 : 2 by turns, for methods that take any steps "
+    "(rough). The library's float32 read as float64. A cross: NaN. "
 )
 
 
