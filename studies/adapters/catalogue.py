@@ -294,9 +294,8 @@ _k("dpm_2/churn", 2, NAMED, options=CHURN, draws="churn")
 # --- torchdiffeq, on the flow in lambda: the generic peer
 for _method, _order in torchdiffeq.FIXED.items():
     _peer = torchdiffeq.Setting(_method)
-    ENTRIES[f"torchdiffeq:{_method}"] = Entry(
-        _peer, _order, "its name", ("uniform", "rough"), (24, 48, 96, 192, 384), 1e-14, finishes=False
-    )
+    _kinds, _steps = OWN if "adams" in _method else ("uniform", "rough"), (24, 48, 96, 192, 384)
+    ENTRIES[f"torchdiffeq:{_method}"] = Entry(_peer, _order, "its name", _kinds, _steps, 1e-14, finishes=False)
 
 
 def prefix(name: str) -> str:

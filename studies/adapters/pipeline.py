@@ -158,6 +158,16 @@ class SolverScheduler:
                 )
         return self._question
 
+    def _redrawn(self, question: _Question, sample: Tensor) -> _Question:
+        """The first step drew before it asked, with no generator at hand: drawn again with it, if the input, which the
+        network has already been given, is the same."""
+        drawn, self._normals, self._question = self._normals, [], None
+        again = self._ask(sample)
+        if not torch.equal(again.x, question.x):
+            self._normals, self._question = drawn, question
+            return question
+        return again
+
     def _run(self) -> _Question | None:
         """Run the step with the answers known: its next question, or None if it is done and the state is at its end.
 
@@ -211,7 +221,8 @@ class SolverScheduler:
     ) -> SchedulerOutput | tuple[Tensor, Tensor]:
         """Take the network's answer at ``sample``; return what it is to be asked next, at last the denoised sample.
 
-        generator: of the normals of a stochastic solver, from the second step on in one that draws before it asks.
+        generator: of the normals of a stochastic solver; where its first question depends on a normal (churn), that
+        one comes from torch's global generator, since the pipeline asks for the input before it names its own.
         Raises ValueError before set_timesteps, after the last timestep, and for a timestep that is not the next one.
         """
         if self.num_inference_steps is None:
@@ -221,6 +232,8 @@ class SolverScheduler:
             raise ValueError(f"timestep must be the next of timesteps, {wanted}; got {float(timestep)}.")
         self._generator = generator
         question = self._ask(sample)
+        if self._calls == 0 and self._normals and generator is not None:
+            question = self._redrawn(question, sample)
         prediction = Prediction(self._kind, model_output, question.x, question.at)
         self._calls += 1
         out = SchedulerOutput(self._answer(prediction), prediction.x0)

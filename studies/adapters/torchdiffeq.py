@@ -21,7 +21,7 @@ from torch import Tensor
 from studies.adapters.measure import Denoiser, Noise, Trace
 
 NEEDED = "torchdiffeq is not installed; run: pip install 'exactscore[k_diffusion]'"
-FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4, "explicit_adams": 4}
+FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4, "explicit_adams": 3}
 ADAPTIVE = ("bosh3", "dopri5", "dopri8", "adaptive_heun", "fehlberg2")
 
 
@@ -70,7 +70,7 @@ def trace(
         asked = asked[[0, -1]]
         options = {"dtype": torch.float64, "step_t": asked[-1:]}
     elif "adams" in setting.name:
-        options = {"max_order": 4}  # the default is 12, whose steps are stable only when tiny
+        options = {"max_order": 4}  # three points; the default, 12, is stable only for tiny steps
     state = y if precision == "double" else y.float()
     run = importlib.import_module("torchdiffeq").odeint
     states = run(slope, state, asked, method=setting.name, options=options, **setting.options)
