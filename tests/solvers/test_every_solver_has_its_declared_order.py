@@ -62,8 +62,14 @@ def measured_order(solver, process, law, steps=STEPS):
     return observed_order([grid.h_max for grid, _ in runs], [error for _, error in runs], floor=1e-12)
 
 
+def _lane(name, process, law):
+    """Dear ones in the quick lane once: those with many coefficients a step, and those of many steps."""
+    dear = (name.startswith(("deis.t_ab", "quasi_taylor")) and process != "vp") or name in LATE
+    return [pytest.mark.slow] if dear and (process, law) != ("vp", "mixture") else []
+
+
 CASES = [
-    (name, process, law)
+    pytest.param(name, process, law, marks=_lane(name, process, law))
     for name in DETERMINISTIC
     for process in PROCESSES
     for law in LAWS

@@ -5,13 +5,13 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-import torch
 
 from theory.models import Answered
 from theory.phi import weights_at
 from theory.prediction import Kind
 from theory.process import NoiseProcess
 from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined, extra
+from toy_distributions.gauss import rule
 
 CONSTANT = {
     1: (1.0,),
@@ -94,13 +94,10 @@ def _weights_in_time(process: NoiseProcess, nodes: list[float], start: float, st
     """Integrals over k from ``start`` of the Lagrange polynomials in time, which is a smooth function of k."""
     if len(nodes) == 1:
         return [step]
-    places, weights = np.polynomial.legendre.leggauss(QUADRATURE)
-    k = start + step * (1 + places) / 2
-    times = process.time_at(torch.from_numpy(-np.log(k))).numpy()
-    return [
-        0.5 * step * float(weights @ np.prod([(times - other) / (node - other) for other in nodes if other != node], 0))
-        for node in nodes
-    ]
+    places, weights = rule(QUADRATURE)
+    times = process.time_at(-(start + step * places).log()).numpy()
+    basis = [np.prod([(times - other) / (node - other) for other in nodes if other != node], 0) for node in nodes]
+    return [step * float(weights.numpy() @ values) for values in basis]
 
 
 @SOLVERS.add("deis.rho_ab2")
