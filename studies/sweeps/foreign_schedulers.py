@@ -96,7 +96,7 @@ def _rows(table: "DataFrame", library: str | None = None, measure: str | None = 
 
 
 def _orders(rows: list[dict[str, Any]]) -> "Figure":
-    """One line a sampler: claimed order as a bar, observed ones as dots, filled if they hold."""
+    """One line a sampler: claimed order as a bar, observed ones as dots, filled if the claim holds."""
     from studies.figures import WIDE, blank
     from studies.theme import CYCLE, INK, PAPER, SOFT
 
@@ -117,10 +117,10 @@ def _orders(rows: list[dict[str, Any]]) -> "Figure":
     ax.set_yticks(range(len(samplers)), [name.partition(":")[2] for name in samplers], fontsize=5.5)
     ax.set_ylim(len(samplers) - 0.4, -0.6)
     ax.set_xlim(-0.7, 5)
-    ax.set_xlabel("order: claimed (bar), observed (dots; hollow where the claim does not hold)")
+    ax.set_xlabel("order: claimed (bar), observed (dots; hollow: not found to hold)")
     for kind, (marker, colour) in looks.items():
         ax.plot([], [], marker, color=colour, label=kind)
-    ax.legend(loc="lower right", labelcolor=INK)
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncol=4, labelcolor=INK)
     return figure
 
 
