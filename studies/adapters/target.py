@@ -10,30 +10,33 @@ from torch import Tensor
 
 from studies.adapters import diffusers, k_diffusion
 from studies.adapters.catalogue import ENTRIES, Entry
-from theory.convergence import LAM_END, LAM_START
-from theory.grid import TimeGrid, uniform_lambda
+from studies.target import Target
+from theory.grid import TimeGrid
 from theory.models import Counted, Model
 from theory.noise import Noise, no_noise
-from theory.process import NoiseProcess
 from theory.solvers.base import Facts, Trajectory
+
+TWO_STAGES = ("sample_heun", "sample_dpm_2", "sample_dpm_2_ancestral", "sample_dpmpp_2s_ancestral", "sample_dpmpp_sde")
 
 
 @dataclass(frozen=True)
-class ForeignTarget:
+class ForeignTarget(Target):
     """A sampler of the catalogue. facts: what it claims. precision: "double" or "native", as in its adapter."""
 
-    name: str
+    name: str  # pyright: ignore[reportIncompatibleVariableOverride]
     entry: Entry
     precision: str = "double"
 
     @property
     def facts(self) -> Facts:
-        stochastic, order = self.entry.setting.stochastic, int(self.entry.claimed) or None
-        return Facts(order=None if stochastic else order, evaluations=1, stochastic=stochastic, weak_order=order)
-
-    def grid(self, process: NoiseProcess, steps: int) -> TimeGrid:
-        """Equal steps in lambda over the range in which orders are measured."""
-        return uniform_lambda(process, steps, start=LAM_START, end=LAM_END)
+        setting, order = self.entry.setting, int(self.entry.claimed) or None
+        if isinstance(setting, diffusers.Setting):
+            evaluations = int(diffusers.scheduler_class(setting.name).order)  # timesteps a step, in diffusers' words
+        else:
+            evaluations = 2 if setting.name in TWO_STAGES else 1
+        if setting.stochastic:
+            return Facts(order=None, evaluations=evaluations, stochastic=True, weak_order=order)
+        return Facts(order=order, evaluations=evaluations)
 
     def run(self, model: Model, x: Tensor, grid: TimeGrid, *, noise: Noise = no_noise, keep: bool = True) -> Trajectory:
         """Run the library's code from x at grid.times[0] to the last level, before any step to sigma = 0.

@@ -24,6 +24,7 @@ from studies.adapters.measure import (
 )
 from studies.sweeps.foreign_schedulers import foreign_schedulers
 from studies.sweeps.foreign_timesteps import foreign_timesteps
+from studies.target import Target, load
 from theory import SOLVERS, VE, Exact, VPLinear, solve
 from theory.estimate import Verdict, at_least
 from theory.grid import TimeGrid
@@ -323,7 +324,8 @@ def test_a_target_runs_as_our_solver_of_the_same_name(target, ours):
     x = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     theirs, mine = made.run(model, x, grid), solve(SOLVERS[ours](), model, x, grid)
     assert (theirs.end - mine.end).abs().max() < 1e-11 and len(theirs.states) == 17
-    assert theirs.evaluations == mine.evaluations
+    assert theirs.evaluations == mine.evaluations == 16 * made.facts.evaluations
+    assert isinstance(made, Target)
     assert (theirs.end - solve(SOLVERS["rk4.k"](), model, x, grid).end).abs().max() > 1e-6
 
 
@@ -333,6 +335,7 @@ def test_a_stochastic_target_takes_the_noise_it_is_given():
     grid, model, x = made.grid(process, 16), Exact(law, process), torch.zeros(3, 2, dtype=torch.float64)
     ends = [made.run(model, x, grid, noise=Independent(seed)).end for seed in (0, 0, 1)]
     assert torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
+    assert load("diffusers:EulerAncestralDiscreteScheduler") == made
     with pytest.raises(ValueError, match="no sampler 'AmusedScheduler' that can run"):
         diffusers.target("AmusedScheduler")
 
