@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -80,7 +80,7 @@ class FunctionTarget(Target):
         def denoiser(y: Tensor, sigma: Any, **_: Any) -> Tensor:
             k = float(torch.as_tensor(sigma).reshape(-1)[0])
             at = nodes.get(k) or process.level_at(-math.log(k))
-            return counted(y * float(at.alpha), at).x0
+            return counted(y * float(at.alpha), at).x0.to(y.dtype)
 
         sigmas = torch.tensor(list(nodes), dtype=x.dtype)
         found = self.function(denoiser, x / first.alpha, sigmas)
@@ -146,7 +146,7 @@ def _from_object(name: str, found: Any, config: dict[str, Any]) -> Target:
     if unknown := [key for key in config if key not in FACTS]:
         raise ValueError(f"a plain function is told its facts, {', '.join(FACTS)}; got {unknown[0]!r}.")
     declared = Facts(**{"order": None, "evaluations": 1} | config) if config else getattr(found, "facts", None)
-    return FunctionTarget(name, found, declared)
+    return FunctionTarget(name, cast(Callable[..., Tensor], found), declared)
 
 
 def _made(name: str, maker: Callable[..., Any], config: dict[str, Any]) -> Any:
