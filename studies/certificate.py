@@ -149,6 +149,7 @@ def judged_order(fact: str, declared: float | None, measure: Callable[[tuple[int
     if declared is None:
         text = f"{found[0].value:.2f} ± {found[0].error:.2f}"
         return Row(fact, "-", text, "OPEN", "nothing is declared")
+    text = ""
     for ladder in (*LADDERS[1:], None):
         last = found[-1]
         text = f"{last.value:.2f} ± {last.error:.2f}"
@@ -223,7 +224,7 @@ def last_step_error(target: Target, model: Curve, lams: list[float]) -> float:
 
 def local_order(target: Target, process: NoiseProcess, kind: Kind, pattern: tuple[int, ...]) -> Estimate:
     """The order of one step's error when the steps before it, in this ratio, shrink with it."""
-    sizes = [0.08 / 1.5**i for i in range(6)]
+    sizes = [0.04 / 1.4**i for i in range(6)]
     places = np.cumsum([0, *pattern]) / max(pattern)
     model = Curve(process, kind, _smooth)
     errors = [last_step_error(target, model, (0.3 + h * places).tolist()) for h in sizes]
@@ -304,6 +305,20 @@ def stochastic_orders(target: Target, process: NoiseProcess) -> Iterator[Row]:
     yield Row("strong order", f"{facts.strong_order:g}", ", ".join(texts) or "-", "OPEN", why)
 
 
+@dataclass(frozen=True)
+class Typed(Model):
+    """A model that answers in the type it is asked in, as a network does; laws keep to float64."""
+
+    inner: Model
+
+    @property
+    def process(self) -> NoiseProcess:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.process
+
+    def __call__(self, x: Tensor, at: Level) -> Prediction:
+        return Prediction(Kind.X0, self.inner(x, at).x0.to(x.dtype), x, at)
+
+
 def single_precision(target: Target, process: NoiseProcess) -> Iterator[Row]:
     """A run in float32 stays float32, and near the run in float64."""
     if _stochastic(target):
@@ -311,7 +326,7 @@ def single_precision(target: Target, process: NoiseProcess) -> Iterator[Row]:
     law, grid = LAWS["gaussian"], target.grid(process, 40)
     x = _states(law, process, 4)
     fine = target.run(Exact(law, process), x, grid, keep=False).end
-    rough = target.run(Exact(law, process), x.float(), grid, keep=False).end
+    rough = target.run(Typed(Exact(law, process)), x.float(), grid, keep=False).end
     gap = float((rough.double() - fine).abs().max())
     good = rough.dtype == torch.float32 and gap < 1e-4
     why = "" if good else "its type is not kept" if rough.dtype != torch.float32 else "rounding grows on the way"

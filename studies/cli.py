@@ -179,6 +179,52 @@ def report(ctx: click.Context, out: Path, jobs: int, device: str, fresh: bool, s
 
 
 @main.command()
+@click.argument("target")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="An argument of the target; repeat for more.")
+@click.option("--process", default="vp_linear", show_default=True, help="The noise process it runs on.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with the figure.")
+@click.pass_context
+def certify(
+    ctx: click.Context,
+    target: str,
+    pairs: tuple[str, ...],
+    process: str,
+    seconds: float,
+    as_json: bool,
+    html: Path | None,
+) -> None:
+    """Measure what a sampler declares: order, exactness, cost, batches, seeds, float32.
+
+    TARGET is a name of ours, FILE.py:NAME (a Solver, or a function (denoiser, x, sigmas) -> x), diffusers:CLASS or
+    k_diffusion:SAMPLER. A function is told what it claims by --set. Exit status 1 if a fact FAILS.
+
+    \b
+    exactscore certify dpm_pp.2m
+    exactscore certify mine.py:sample --set order=2 --html mine.html
+    """
+    import json
+    from dataclasses import asdict
+
+    from studies.certify import certify as measure
+    from studies.certify import page, settings
+    from studies.terminal import print_table
+
+    points: list[tuple[str, int, float]] = []
+    found = list(measure(target, settings(pairs), process=process, seconds=seconds, points=points))
+    if as_json:
+        click.echo(json.dumps({"target": target, "rows": [asdict(row) for row in found], "work": points}, indent=1))
+    else:
+        headings = ("fact", "declared", "measured", "verdict", "reason")
+        print_table(headings, [tuple(asdict(row).values()) for row in found])
+    if html:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(page(target, found, points), encoding="utf-8")
+    ctx.exit(1 if any(row.verdict == "FAILS" for row in found) else 0)
+
+
+@main.command()
 @click.argument("key")
 @click.pass_context
 def replay(ctx: click.Context, key: str) -> None:
