@@ -16,7 +16,7 @@ from torch import Tensor
 
 from theory.grid import TimeGrid
 from theory.models import Exact, Model
-from theory.process import Level, NoiseProcess
+from theory.process import Level, NoiseProcess, VPLinear
 from theory.solvers.base import Solver, solve
 from toy_distributions.base import Distribution
 from toy_distributions.mixture import GaussianMixture
@@ -248,6 +248,9 @@ def law_of(
     return out
 
 
+_PROBED = GaussianMixture([0.3, 0.7], [[-1.0], [1.0]], [0.2, 0.1])
+
+
 class _Single:
     """A noise source for one Gaussian step: a constant multiple of ones, drawn at most once."""
 
@@ -257,6 +260,24 @@ class _Single:
     def __call__(self, s: Level, t: Level, like: Tensor) -> Tensor:
         self.calls += 1
         return torch.full_like(like, self.z)
+
+
+def normals_a_step(solver: Solver) -> int:
+    """How many normals one step of the solver asks for, found by taking one."""
+    process, source = VPLinear(), _Single(0.0)
+    x = torch.tensor([[-1.0], [0.5], [2.0]], dtype=torch.float64)
+    solver.step(Exact(_PROBED, process), x, process.level_at(-0.2), process.level_at(0.1), None, source)
+    return source.calls
+
+
+def has_gaussian_kernel(solver: Solver) -> bool:
+    """Whether a step is one normal added to a mean, and nothing is remembered: what 1-D kernel quadrature needs."""
+    process, x = VPLinear(), torch.tensor([[-1.0], [0.5], [2.0]], dtype=torch.float64)
+    try:
+        _gaussian_step(solver, Exact(_PROBED, process), x, process.level_at(-0.2), process.level_at(0.1))
+    except ValueError:
+        return False
+    return True
 
 
 def _kernel_step(

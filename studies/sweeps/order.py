@@ -10,6 +10,7 @@ from theory import PROCESSES, SOLVERS, VE, law_of, uniform_lambda
 from theory.convergence import LAM_END, LAM_START, PathReference, path_error, path_reference, strong_error
 from theory.divergences import w1
 from theory.estimate import Estimate
+from theory.laws import has_gaussian_kernel, normals_a_step
 from theory.slope import observed_order
 from toy_distributions import LAWS
 
@@ -29,15 +30,26 @@ def _reference(law: str) -> PathReference:
     return path_reference(LAWS[law](), VE())
 
 
+@cache
+def _has_gaussian_kernel(solver: str) -> bool:
+    return has_gaussian_kernel(SOLVERS[solver]())
+
+
+@cache
+def _normals_a_step(solver: str) -> int:
+    return normals_a_step(SOLVERS[solver]())
+
+
 def _measurable(cell) -> bool:
     facts = SOLVERS[cell["solver"]]().facts
     if not facts.stochastic:
         return True
     if cell["law"] == "gaussian_1d":  # affine probing: the exact law, whatever the solver
         return True
-    # without a strong order there is no path to compare; churned steps and several normals a step are no Gaussian
-    # kernels either, so that in 1-D there is no quadrature of the law
-    return facts.strong_order is not None and cell["steps"] <= (160 if cell["law"] == "mixture_1d" else 80)
+    if cell["law"] == "mixture_1d":
+        return cell["steps"] <= 160 and _has_gaussian_kernel(cell["solver"])
+    # without a strong order, or with several normals a step, there is no path to compare
+    return facts.strong_order is not None and cell["steps"] <= 80 and _normals_a_step(cell["solver"]) == 1
 
 
 @study(
