@@ -56,6 +56,10 @@ class SolverTarget(Target):
         return solve(self.solver, model, x, grid, noise=noise, keep=keep)
 
 
+class InputChanged(ValueError):
+    """A sampler wrote into the states it was given."""
+
+
 @dataclass(frozen=True)
 class FunctionTarget(Target):
     """A plain function (denoiser, x, sigmas) -> x: x = x0 + sigma eps, denoiser(x, sigma of every row) -> x0.
@@ -83,7 +87,11 @@ class FunctionTarget(Target):
             return counted(y * float(at.alpha), at).x0.to(y.dtype)
 
         sigmas = torch.tensor(list(nodes), dtype=x.dtype)
-        found = self.function(denoiser, x / first.alpha, sigmas)
+        start = x / first.alpha
+        kept = start.clone()
+        found = self.function(denoiser, start, sigmas)
+        if not torch.equal(start, kept):
+            raise InputChanged(f"{self.name} must leave its input as it was; it writes into x.")
         if not isinstance(found, Tensor) or found.shape != x.shape or found.dtype != x.dtype:
             shape = (tuple(found.shape), found.dtype) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(f"{self.name} must return a tensor like x, {tuple(x.shape)} of {x.dtype}; got {shape}.")
