@@ -198,7 +198,8 @@ def certify(
     """Measure what a sampler declares: order, exactness, cost, batches, seeds, float32.
 
     TARGET is a name of ours, FILE.py:NAME (a Solver, or a function (denoiser, x, sigmas) -> x), diffusers:CLASS or
-    k_diffusion:SAMPLER. A function is told what it claims by --set. Exit status 1 if a fact FAILS.
+    k_diffusion:SAMPLER. A function is told what it claims by --set. Exit status 1 if a fact FAILS or
+    a row is missing.
 
     \b
     exactscore certify dpm_pp.2m
@@ -221,7 +222,7 @@ def certify(
     if html:
         html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(page(target, found, points), encoding="utf-8")
-    ctx.exit(1 if any(row.verdict == "FAILS" for row in found) else 0)
+    ctx.exit(1 if any(row.verdict == "FAILS" or row.reason.startswith("missing") for row in found) else 0)
 
 
 @main.command()

@@ -1,5 +1,6 @@
 """A wrong two-step method is caught on unequal steps and passes on equal ones; mutants fail, the right ones do not."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from studies.certificate import LAWS as CERTIFIED
-from studies.certificate import alternating, order_on
+from studies.certificate import SECTIONS, alternating, order_on, rows
 from studies.certify import certify, settings
 from studies.target import FunctionTarget, load
 from studies.testing import check_solver
@@ -75,6 +76,18 @@ def test_bad_targets_are_said_in_one_sentence(file):
     with pytest.raises(ValueError, match="must return a tensor like x"):
         check_solver(load(f"{file}:shape"), sections=("reproducible",))
     assert settings(("order=2", "a=b")) == {"order": 2, "a": "b"}
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [(lambda denoiser, x, sigmas: x * math.nan, "finite"), (lambda denoiser, x, sigmas: x[:1], "like x")],
+    ids=["NaN", "shape"],
+)
+def test_a_sampler_that_does_not_run_fails_and_its_rows_are_missing(function, why):
+    first, *rest = rows(FunctionTarget("mine", function), VPLinear())
+    assert (first.fact, first.verdict) == ("runs", "FAILS") and why in first.reason
+    assert [row.fact for row in rest] == list(SECTIONS)
+    assert all(row.reason.startswith("missing") for row in rest)
 
 
 @pytest.mark.slow
