@@ -63,7 +63,7 @@ def measured_order(solver, process, law, steps=STEPS):
 
 
 def _lane(name, process, law):
-    """In the quick lane: every solver on the line, a few in the plane, dear ones (of many coefficients or steps) once."""
+    """In the quick lane: every solver on the line, few in the plane, dear ones (of many coefficients or steps) once."""
     dear = (name.startswith(("deis.t_ab", "quasi_taylor")) and process != "vp") or name in LATE
     dear = dear or (law == "plane" and name not in ("ddim", "heun.k", "dpm_pp.2m", "unipc.2", "euler.t"))
     return [pytest.mark.slow] if dear and (process, law) != ("vp", "mixture") else []
