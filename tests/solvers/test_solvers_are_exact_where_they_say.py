@@ -40,7 +40,7 @@ from theory.solvers import (
     PseudoRungeKutta,
     RungeKutta,
 )
-from theory.solvers.tableau import HEUN, KUTTA3, MIDPOINT, RK4
+from theory.solvers.tableau import HEUN, KUTTA3, RK4
 from toy_distributions import GaussianMixture
 
 from .problems import LAWS, PLANE, sees_the_process
@@ -185,33 +185,17 @@ class Polynomial(Model):
             return t.sigma * (x / s.sigma + float(change))  # d(x / sigma)/dlam = e^lam x_0
 
 
-EXACT = {
-    # solver: the prediction it integrates, the variable, the highest degree it integrates exactly once started
-    DPM2(): (Kind.EPS, "lam", 0),
-    DPM3(): (Kind.EPS, "lam", 1),
-    DPM3(r1=0.7): (Kind.EPS, "lam", 1),
-    DPMpp2S(): (Kind.X0, "lam", 0),
-    DPMpp3S(): (Kind.X0, "lam", 1),
-    DPMpp2M(): (Kind.X0, "lam", 0),
-    DPMpp3M(): (Kind.X0, "lam", 2),
-    DDIM(): (Kind.EPS, "k", 0),
-    RungeKutta(MIDPOINT): (Kind.EPS, "k", 1),
-    RungeKutta(HEUN): (Kind.EPS, "k", 1),
-    RungeKutta(KUTTA3): (Kind.EPS, "k", 3),
-    RungeKutta(RK4): (Kind.EPS, "k", 3),
-    AdamsBashforth(2): (Kind.EPS, "k", 1),
-    AdamsBashforth(3): (Kind.EPS, "k", 2),
-    AdamsBashforth(4): (Kind.EPS, "k", 3),
-    AdamsBashforth(2, variable="t"): (Kind.EPS, "t", 1),
-    AdamsBashforth(4, variable="t"): (Kind.EPS, "t", 3),
-    PseudoRungeKutta(): (Kind.EPS, "k", 0),
-    ExponentialAdams(2, correct=False): (Kind.X0, "lam", 0),
-    ExponentialAdams(2, correct=False, halves="exact"): (Kind.X0, "lam", 1),
-    ExponentialAdams(2, correct=False, halves="b1", reads="eps"): (Kind.EPS, "lam", 0),
-    ExponentialAdams(3, correct=False): (Kind.X0, "lam", 2),
-    ExponentialAdams(4, correct=False): (Kind.X0, "lam", 3),
-    ExponentialAdams(3, correct=False, reads="eps"): (Kind.EPS, "lam", 2),
-}
+MORE = [
+    *(DPM3(r1=0.7), DPM3(r2=0.5), DPM2(r1=0.3), RungeKutta(HEUN), Heun(weight=0.6), DPMpp3M(second=1.001)),
+    *(AdamsBashforth(2, constant=True), AdamsBashforth(4, constant=True), PseudoRungeKutta()),
+    *(ExponentialAdams(points, correct=False, reads=reads) for points in (1, 2, 3, 4) for reads in ("x0", "eps")),
+    ExponentialAdams(2, correct=False, halves="b1", reads="eps"),
+]
+EXACT = [
+    solver
+    for solver in (*(SOLVERS[name]() for name in SOLVERS), *MORE)
+    if solver.facts.exact and not solver.facts.stochastic
+]
 UNEQUAL = [-0.9, -0.5, 0.0, 0.2, 0.9]
 """Nodes in lambda of very different steps: what equal ones hide shows."""
 
@@ -227,9 +211,15 @@ def last_step_error(solver, degree, kind, variable):
     return (found - x).abs().max().item()
 
 
+def test_every_class_of_exactness_is_declared_by_some_solver():
+    declared = {solver.facts.exact for solver in EXACT}
+    assert {(kind, "lam", degree) for kind in (Kind.X0, Kind.EPS) for degree in range(3)} <= declared
+    assert {(Kind.EPS, "k", degree) for degree in range(4)} <= declared and (Kind.EPS, "t", 3) in declared
+
+
 @pytest.mark.parametrize("solver", EXACT, ids=repr)
 def test_one_step_is_exact_up_to_its_degree_and_not_beyond(solver):
-    kind, variable, degree = EXACT[solver]
+    kind, variable, degree = solver.facts.exact
     for lower in range(degree + 1):
         assert last_step_error(solver, lower, kind, variable) < 1e-14
     assert last_step_error(solver, degree + 1, kind, variable) > 1e-5
@@ -269,5 +259,5 @@ def test_a_corrector_is_exact_to_one_degree_more(points, reads):
     ids=repr,
 )
 def test_a_wrong_coefficient_shows_in_one_step(mutant, right):
-    kind, variable, degree = EXACT[right]
+    kind, variable, degree = right.facts.exact
     assert last_step_error(mutant, degree, kind, variable) > 1e-6

@@ -5,7 +5,7 @@ import pkgutil
 
 from theory.solvers.adams import AdamsBashforth
 from theory.solvers.ancestral import Ancestral, GeometricMidpoint
-from theory.solvers.base import SOLVERS, Facts, Solver, Step, Trajectory, solve
+from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step, Trajectory, solve
 from theory.solvers.churn import Churn
 from theory.solvers.ddim import DDIM
 from theory.solvers.ddpm import DDPM
@@ -46,6 +46,7 @@ __all__ = [
     "DPMpp3S",
     "Euler",
     "EulerMaruyama",
+    "Exactness",
     "ExponentialAdams",
     "Facts",
     "GeometricMidpoint",

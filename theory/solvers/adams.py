@@ -10,7 +10,7 @@ from theory.models import Answered
 from theory.phi import weights_at
 from theory.prediction import Kind
 from theory.process import NoiseProcess
-from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined, extra
+from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step, combined, extra
 from toy_distributions.gauss import rule
 
 CONSTANT = {
@@ -62,6 +62,7 @@ class AdamsBashforth(Solver):
             reads=Kind.EPS,
             start_up=extra(self.start, self.points),
             multistep=self.points > 1,
+            exact=Exactness(Kind.EPS, self.variable, 0 if self.constant else self.points - 1),
         )
 
     def step(self, model, x, s, t, memory, noise) -> Step:

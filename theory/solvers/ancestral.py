@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from theory.prediction import Kind
 from theory.process import Level
-from theory.solvers.base import SOLVERS, Facts, Solver, Step
+from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step
 from theory.solvers.dpm_pp import DPMpp2S
 from theory.solvers.euler_heun import Euler
 
@@ -24,7 +24,7 @@ class GeometricMidpoint(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(order=2, evaluations=2, reads=Kind.EPS)
+        return Facts(order=2, evaluations=2, reads=Kind.EPS, exact=Exactness(Kind.EPS, "k", 0))
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         m = model.process.level_at(0.5 * (s.lam + t.lam))

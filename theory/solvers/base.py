@@ -16,6 +16,17 @@ from theory.process import Level
 from toy_distributions.registry import Registry
 
 
+class Exactness(NamedTuple):
+    """One step, once started, integrates polynomial predictions of that degree without error, and not beyond.
+
+    kind: the prediction; variable: "lam", "k" or "t". The polynomial does not depend on x. Degree 0 is a point mass.
+    """
+
+    kind: Kind
+    variable: Literal["lam", "k", "t"]
+    degree: int
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a solver promises; a test measures every entry.
@@ -24,6 +35,7 @@ class Facts:
     stochastic solvers the order of their deterministic part. evaluations: model calls a step; start_up: those beyond
     that which the first steps of a run take, once. multistep: whether it uses what earlier steps saw. reads: the
     prediction the formula is written in. weak_order, strong_order: of the law and of the path, for stochastic solvers.
+    exact: the models for which a step has no error at all.
     """
 
     order: int | None
@@ -34,6 +46,7 @@ class Facts:
     strong_order: float | None = None
     start_up: int = 0
     multistep: bool = False
+    exact: Exactness | None = None
 
     def cost(self, steps: int) -> int:
         """Model calls of a run of so many steps (no fewer than the start takes)."""

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from theory.prediction import Kind
-from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined
+from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step, combined
 
 
 @SOLVERS.add("ddim")
@@ -33,7 +33,8 @@ class DDIM(Solver):
     @property
     def facts(self) -> Facts:
         if self.eta == 0:
-            return Facts(order=1, evaluations=1, reads=Kind.X0)
+            exact = Exactness(Kind.EPS, "k", 0) if self.coefficient == 1 else None
+            return Facts(order=1, evaluations=1, reads=Kind.X0, exact=exact)
         return Facts(order=1, evaluations=1, reads=Kind.X0, stochastic=True, weak_order=1, strong_order=1)
 
     def step(self, model, x, s, t, memory, noise) -> Step:

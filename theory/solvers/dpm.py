@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from theory.phi import phi
 from theory.prediction import Kind
-from theory.solvers.base import SOLVERS, Facts, Solver, Step
+from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step
 
 
 @SOLVERS.add("dpm.2")
@@ -32,7 +32,8 @@ class DPM2(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(order=2 if self.weight == 0.5 else 1, evaluations=2, reads=Kind.EPS)
+        exact = Exactness(Kind.EPS, "lam", 0)
+        return Facts(order=2 if self.weight == 0.5 else 1, evaluations=2, reads=Kind.EPS, exact=exact)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         h = t.lam - s.lam
@@ -72,7 +73,7 @@ class DPM3(Solver):
     @property
     def facts(self) -> Facts:
         full = self.correct and math.isclose(self.r2, 2 / 3, rel_tol=1e-12)
-        return Facts(order=3 if full else 2, evaluations=3, reads=Kind.EPS)
+        return Facts(order=3 if full else 2, evaluations=3, reads=Kind.EPS, exact=Exactness(Kind.EPS, "lam", 1))
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         h = t.lam - s.lam
@@ -96,7 +97,7 @@ class DPM12(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(order=2, evaluations=2, reads=Kind.EPS)
+        return Facts(order=2, evaluations=2, reads=Kind.EPS, exact=Exactness(Kind.EPS, "lam", 0))
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         h = t.lam - s.lam
@@ -117,7 +118,7 @@ class DPM23(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(order=3, evaluations=3, reads=Kind.EPS)
+        return Facts(order=3, evaluations=3, reads=Kind.EPS, exact=Exactness(Kind.EPS, "lam", 1))
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         h = t.lam - s.lam

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from theory.models import Answered
 from theory.phi import phi
 from theory.prediction import Kind
-from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined, extra
+from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step, combined, extra
 
 
 @SOLVERS.add("dpm_pp.2m")
@@ -31,7 +31,8 @@ class DPMpp2M(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(order=2 if self.weight == 0.5 else 1, evaluations=1, reads=Kind.X0, multistep=True)
+        order, exact = 2 if self.weight == 0.5 else 1, Exactness(Kind.X0, "lam", 0)
+        return Facts(order=order, evaluations=1, reads=Kind.X0, multistep=True, exact=exact)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         h = t.lam - s.lam
@@ -68,7 +69,8 @@ class DPMpp2S(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(order=2 if self.weight == 0.5 else 1, evaluations=2, reads=Kind.X0)
+        exact = Exactness(Kind.X0, "lam", 0)
+        return Facts(order=2 if self.weight == 0.5 else 1, evaluations=2, reads=Kind.X0, exact=exact)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         h = t.lam - s.lam
@@ -105,7 +107,8 @@ class DPMpp3S(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(order=3 if math.isclose(self.r2, 2 / 3, rel_tol=1e-12) else 2, evaluations=3, reads=Kind.X0)
+        order = 3 if math.isclose(self.r2, 2 / 3, rel_tol=1e-12) else 2
+        return Facts(order=order, evaluations=3, reads=Kind.X0, exact=Exactness(Kind.X0, "lam", 1))
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         h = t.lam - s.lam
@@ -145,7 +148,9 @@ class DPMpp3M(Solver):
     def facts(self) -> Facts:
         started = self.start is not None and (self.start.facts.order or 0) >= 2
         order = 3 if started and self.second == 1 else 2
-        return Facts(order=order, evaluations=1, reads=Kind.X0, start_up=extra(self.start, 3), multistep=True)
+        exact = Exactness(Kind.X0, "lam", 2 if self.second == 1 else 1)
+        more = extra(self.start, 3)
+        return Facts(order=order, evaluations=1, reads=Kind.X0, start_up=more, multistep=True, exact=exact)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         h, history = t.lam - s.lam, memory or ()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from theory.prediction import Kind
-from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined
+from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step, combined
 
 Variable = Literal["k", "t"]
 
@@ -32,7 +32,9 @@ class Euler(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(order=1, evaluations=1, reads=Kind.EPS if self.variable == "k" else Kind.VELOCITY)
+        if self.variable == "t":
+            return Facts(order=1, evaluations=1, reads=Kind.VELOCITY)
+        return Facts(order=1, evaluations=1, reads=Kind.EPS, exact=Exactness(Kind.EPS, "k", 0))
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         if self.variable == "t":
@@ -60,8 +62,10 @@ class Heun(Solver):
 
     @property
     def facts(self) -> Facts:
-        reads = Kind.EPS if self.variable == "k" else Kind.VELOCITY
-        return Facts(order=2 if self.weight == 0.5 else 1, evaluations=2, reads=reads)
+        order = 2 if self.weight == 0.5 else 1
+        if self.variable == "t":
+            return Facts(order=order, evaluations=2, reads=Kind.VELOCITY)
+        return Facts(order=order, evaluations=2, reads=Kind.EPS, exact=Exactness(Kind.EPS, "k", order - 1))
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         if self.variable == "t":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from theory.prediction import Kind
 from theory.solvers.adams import AdamsBashforth
-from theory.solvers.base import SOLVERS, Facts, Solver, Step
+from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step
 from theory.solvers.euler_heun import Heun
 
 
@@ -25,7 +25,7 @@ class PseudoRungeKutta(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(order=2, evaluations=4, reads=Kind.EPS)
+        return Facts(order=2, evaluations=4, reads=Kind.EPS, exact=Exactness(Kind.EPS, "k", 0))
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         middle = model.process.level(0.5 * (s.t + t.t))

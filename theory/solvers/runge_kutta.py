@@ -6,7 +6,7 @@ from typing import Literal
 
 from theory.prediction import Kind
 from theory.process import Level, NoiseProcess
-from theory.solvers.base import SOLVERS, Facts, Solver, Step
+from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step
 from theory.solvers.tableau import HEUN, KUTTA3, MIDPOINT, RK4, Tableau
 
 
@@ -19,8 +19,8 @@ class RungeKutta(Solver):
 
     with stages Y_i = y_s + (tau_t - tau_s) sum_j a_ij f_j at tau_s + c_i (tau_t - tau_s).
 
-    In k exact where eps is a polynomial in k of degree order - 1 that does not depend on x, hence for a point mass;
-    in lambda exact for no model but eps = 0: the factor k is left to the quadrature.
+    In k exact where eps is a polynomial in k that does not depend on x, of the degree of the tableau's quadrature,
+    hence for a point mass; in lambda exact for no model but eps = 0: the factor k is left to the quadrature.
     Source: zhang2022deis, section 3.3 (rhoRK); hairer1993solving, chapter II.1.
     """
 
@@ -33,7 +33,8 @@ class RungeKutta(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(order=self.tableau.order, evaluations=self.tableau.stages, reads=Kind.EPS)
+        exact = Exactness(Kind.EPS, "k", self.tableau.degree) if self.variable == "k" else None
+        return Facts(order=self.tableau.order, evaluations=self.tableau.stages, reads=Kind.EPS, exact=exact)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         y, slopes = x / s.alpha, []

@@ -19,6 +19,14 @@ class Tableau:
     a: tuple[Row, ...]
     b: Row
 
+    @property
+    def degree(self) -> int:
+        """Up to which the quadrature of nodes c and weights b is exact for polynomials."""
+        n = 0
+        while sum(b * c**n for b, c in zip(self.b, self.c, strict=True)) == F(1, n + 1):
+            n += 1
+        return n - 1
+
     def __post_init__(self):
         if not 1 <= self.order <= 4:
             raise ValueError(f"order must lie in 1 .. 4, whose conditions are known here; got order={self.order}.")

@@ -10,7 +10,7 @@ from theory.models import Answered
 from theory.phi import phi, weights_at
 from theory.prediction import Kind
 from theory.process import Level
-from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined, extra
+from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step, combined, extra
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,15 @@ class ExponentialAdams(Solver):
         order = min(self.points + self.correct, limit)
         reads = Kind.X0 if self.reads == "x0" else Kind.EPS
         start_up = extra(self.start, self.points)
+        short = self.points == 2 and self.halves != "exact"
+        exact = None if self.correct else Exactness(reads, "lam", 0 if short else self.points - 1)
         return Facts(
-            order=order, evaluations=1, reads=reads, start_up=start_up, multistep=self.points + self.correct > 1
+            order=order,
+            evaluations=1,
+            reads=reads,
+            start_up=start_up,
+            multistep=self.points + self.correct > 1,
+            exact=exact,
         )
 
     def step(self, model, x, s, t, memory, noise) -> Step:
