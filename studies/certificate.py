@@ -13,7 +13,7 @@ from studies.target import InputChanged, SolverTarget, Target
 from theory import SOLVERS
 from theory.convergence import LAM_END, LAM_START, law_order, path_reference
 from theory.estimate import Estimate
-from theory.grid import TimeGrid, uniform_lambda
+from theory.grid import TimeGrid, alternating, uniform_lambda
 from theory.models import Exact, Model
 from theory.noise import Independent, PerRow, no_noise
 from theory.prediction import Kind, Prediction
@@ -54,19 +54,18 @@ def _grid(process: NoiseProcess, lams: list[float]) -> TimeGrid:
     return TimeGrid(process, [process.time_at(lam) for lam in lams])
 
 
-def alternating(process: NoiseProcess, steps: int, *, ratio: float = 3.0) -> TimeGrid:
-    """Steps in lambda that are short and long by turns."""
-    ends = np.cumsum([0.0, *(ratio if i % 2 else 1.0 for i in range(steps))])
-    return _grid(process, (LAM_START + (LAM_END - LAM_START) * ends / ends[-1]).tolist())
-
-
 def in_time(process: NoiseProcess, steps: int) -> TimeGrid:
     """Equal steps in t between the same two levels."""
     first, last = process.time_at(LAM_START), process.time_at(LAM_END)
     return TimeGrid(process, np.linspace(first, last, steps + 1).tolist())
 
 
-GRIDS: dict[str, Callable[[NoiseProcess, int], TimeGrid]] = {"unequal steps": alternating, "equal steps in t": in_time}
+def unequal(process: NoiseProcess, steps: int) -> TimeGrid:
+    """Short and long steps in lambda by turns, 1 : 3."""
+    return alternating(process, steps, start=LAM_START, end=LAM_END)
+
+
+GRIDS: dict[str, Callable[[NoiseProcess, int], TimeGrid]] = {"unequal steps": unequal, "equal steps in t": in_time}
 
 
 def _states(law: Distribution, process: NoiseProcess, n: int) -> Tensor:

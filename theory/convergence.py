@@ -3,7 +3,7 @@
 Grids are uniform in lambda, from LAM_START, where the model still changes, to LAM_END, before data-scale stiffness.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -44,21 +44,32 @@ def path_reference(law: Distribution, process: NoiseProcess, *, n: int = 16, see
 
 
 def path_error(
-    solver: Solver, law: Distribution, process: NoiseProcess, steps: int, reference: PathReference
+    solver: Solver,
+    law: Distribution,
+    process: NoiseProcess,
+    steps: int,
+    reference: PathReference,
+    levels: Callable[..., TimeGrid] = uniform_lambda,
 ) -> tuple[TimeGrid, float]:
     """The grid, and the root mean square over the reference's trajectories of |y - y_exact| at LAM_END."""
-    grid = uniform_lambda(process, steps, start=LAM_START, end=LAM_END)
+    grid = levels(process, steps, start=LAM_START, end=LAM_END)
     first, last = grid.levels[0], grid.levels[-1]
     end = solve(solver, Exact(law, process), first.alpha * reference.start, grid, keep=False).end / last.alpha
     return grid, ((end - reference.end) ** 2).sum(-1).mean().sqrt().item()
 
 
 def path_order(
-    solver: Solver, law: Distribution, process: NoiseProcess, steps: Sequence[int], *, n: int = 4
+    solver: Solver,
+    law: Distribution,
+    process: NoiseProcess,
+    steps: Sequence[int],
+    *,
+    n: int = 4,
+    levels: Callable[..., TimeGrid] = uniform_lambda,
 ) -> Estimate:
-    """The observed order in h_max along n trajectories of a law, on grids of so many ``steps``."""
+    """The observed order in h_max along n trajectories of a law, on grids of so many ``steps`` made by ``levels``."""
     reference = path_reference(law, process, n=n)
-    runs = [path_error(solver, law, process, count, reference) for count in steps]
+    runs = [path_error(solver, law, process, count, reference, levels) for count in steps]
     return observed_order([grid.h_max for grid, _ in runs], [error for _, error in runs], floor=1e-12)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 
@@ -79,7 +79,24 @@ def karras(process: NoiseProcess, steps: int, *, start: float = -3.0, end: float
     return TimeGrid(process, [process.time_at(lam) for lam in lams])
 
 
-GRIDS = {"uniform_lambda": uniform_lambda, "uniform_time": uniform_time, "quadratic": quadratic, "karras": karras}
+def alternating(
+    process: NoiseProcess, steps: int, *, start: float = -3.0, end: float = 3.0, ratio: float = 3.0
+) -> TimeGrid:
+    """Steps in lambda that are short and long by turns, 1 : ``ratio``: what formulas for equal steps cannot stand."""
+    if not ratio > 0:
+        raise ValueError(f"ratio must be > 0; got ratio={ratio}.")
+    sizes = [ratio if i % 2 else 1.0 for i in range(count("steps", steps))]
+    ends = [0.0, *accumulate(sizes)]
+    return TimeGrid(process, [process.time_at(start + (end - start) * place / ends[-1]) for place in ends])
+
+
+GRIDS = {
+    "uniform_lambda": uniform_lambda,
+    "uniform_time": uniform_time,
+    "quadratic": quadratic,
+    "karras": karras,
+    "alternating": alternating,
+}
 
 
 def _line(steps: int, start: float, end: float) -> list[float]:

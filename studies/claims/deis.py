@@ -5,6 +5,7 @@ from typing import Literal
 from studies.claim import FAILS, claim, near
 from theory.convergence import path_order
 from theory.estimate import Estimate
+from theory.grid import GRIDS
 from theory.process import VPLinear
 from theory.solvers.adams import AdamsBashforth
 from theory.solvers.runge_kutta import RungeKutta
@@ -42,6 +43,20 @@ def order_of_rho_ab(constant: bool = False) -> Estimate:
 )
 def order_of_ipndm(constant: bool = True) -> Estimate:
     return path_order(AdamsBashforth(4, constant, START), MIXTURE, PROCESS, STEPS)
+
+
+@claim(
+    "deis.ipndm.unequal",
+    statement="iPNDM has order 2 on every grid (mixture, steps in lambda short and long by turns, 1 : 3).",
+    source="liu2022pndm, property 3.2, as usually quoted",
+    accepted=near(2.0, 0.1),
+    control={"levels": "uniform_lambda"},
+    expected=FAILS,
+    finding="Constant weights need neighbouring steps that become equal. Where their ratio stays 3 each step errs by "
+    "O(h^2) and the order is 1; on a grid uniform in lambda it is 2.",
+)
+def order_of_ipndm_on_unequal_steps(levels: str = "alternating") -> Estimate:
+    return path_order(AdamsBashforth(4, constant=True), MIXTURE, PROCESS, (*STEPS, 1280), levels=GRIDS[levels])
 
 
 @claim(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from studies.certificate import LAWS as CERTIFIED
-from studies.certificate import SECTIONS, alternating, order_on, rows
+from studies.certificate import SECTIONS, order_on, rows, unequal
 from studies.certify import certify, settings
 from studies.target import FunctionTarget, load
 from studies.testing import check_solver
@@ -60,7 +60,7 @@ def test_an_inverted_ratio_is_caught_on_unequal_steps_only(file):
     check_solver(right, sections=QUICK)
     with pytest.raises(AssertionError, match="the ratio of the steps"):
         check_solver(wrong, sections=QUICK)
-    for grid in (wrong.grid, alternating):  # what is wrong in each step telescopes in the sum
+    for grid in (wrong.grid, unequal):  # what is wrong in each step telescopes in the sum
         order = order_on(wrong, CERTIFIED["mixture"], grid, VPLinear(), (40, 80, 160, 320, 640))
         assert abs(order.value - 2) < 0.1 and order.error < 0.1
 

@@ -32,8 +32,8 @@ class AdamsBashforth(Solver):
 
     over the last ``points`` nodes (rhoAB of DEIS with r = points - 1). variable="t" interpolates eps in time instead,
     w_j = int prod_{i != j} (t(k) - t_i) / (t_j - t_i) dk (tAB), by Gauss-Legendre quadrature in k. constant=True takes
-    the weights of equal steps whatever the grid, as iPNDM and PNDM do: then the order is at most 2 on any grid not
-    uniform in k.
+    the weights of equal steps whatever the grid, as iPNDM and PNDM do: then the order is at most 2 where the
+    ratios of neighbouring steps in k tend to one, as on grids uniform in lambda, and 1 where they do not.
 
     It starts with fewer points, DDIM first. Such a step errs by O(h^2), which nothing damps: from this start the order
     is at most 2, from ``start`` of order >= points - 1, which takes the first points - 1 steps, it is ``points``.
