@@ -21,7 +21,7 @@ FROM, TO = 1.0, 0.2
 def _order(degree: int, law: str) -> Estimate:
     data = LAWS[law]()
     x = torch.linspace(-2, 2, 5 * data.dim, dtype=torch.float64).reshape(5, data.dim)
-    exact, counts, errors = flow(data, x, PROCESS.level(FROM), PROCESS.level(TO)), (80, 160, 320, 640, 1280), []
+    exact, counts, errors = flow(data, x, PROCESS.level(FROM), PROCESS.level(TO)), (60, 100, 160, 260, 420), []
     for n in counts:
         grid = uniform_time(PROCESS, n, start=FROM, end=TO)
         end = solve(QuasiTaylor(degree), Exact(data, PROCESS), x, grid, keep=False).end

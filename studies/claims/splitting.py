@@ -29,9 +29,9 @@ def _guidance(x: Tensor, at: Level) -> Tensor:
 
 def _order(solver: Solver) -> Estimate:
     x, h, errors = torch.linspace(-2, 2, 5, dtype=torch.float64).unsqueeze(-1), [], []
+    exact = flow(TARGET, x, PROCESS.level_at(-0.5), PROCESS.level_at(2.5))
     for n in (40, 80, 160, 320, 640):
         grid = uniform_lambda(PROCESS, n, start=-0.5, end=2.5)
-        exact = flow(TARGET, x, grid.levels[0], grid.levels[-1])
         end = solve(solver, Exact(JOINT.marginal, PROCESS), x, grid, keep=False).end
         h.append(grid.h_max)
         errors.append((end - exact).abs().max().item())

@@ -26,9 +26,9 @@ def towards_the_target(x, at):
 
 def guided_order(steps=(30, 50, 80, 120, 180), **how):
     x, errors, h = torch.linspace(-2, 2, 5, dtype=torch.float64).unsqueeze(-1), [], []
+    exact = flow(TARGET, x, PROCESS.level_at(-0.5), PROCESS.level_at(2.5))
     for n in steps:
         grid = uniform_lambda(PROCESS, n, start=-0.5, end=2.5)
-        exact = flow(TARGET, x, grid.levels[0], grid.levels[-1])
         end = solve(Split(towards_the_target, **how), Exact(JOINT.marginal, PROCESS), x, grid, keep=False).end
         errors.append((end - exact).abs().max().item())
         h.append(grid.h_max)
