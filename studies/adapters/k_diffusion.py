@@ -2,7 +2,7 @@
 
 The released package imports training code (CLIP, clean-fid, torchvision, wandb) and cannot be imported beside a CPU
 torch. Its samplers need none of it: ``sampling`` loads that one file under a package of its own with a stub of the one
-function of ``utils`` that it calls. Install: pip install 'exactscore[k_diffusion]', then
+function of ``utils`` that it calls. Install: pip install 'exactscore[k-diffusion]', then
 pip install --no-deps k-diffusion. Tested with 0.1.1.post1; float64 throughout, but for the two samplers that make
 their own levels (fast, adaptive), whose tables have torch's default dtype.
 """
@@ -23,7 +23,7 @@ from torch import Tensor
 from studies.adapters.measure import Denoiser, Noise, Trace
 
 NEEDED = (
-    "k-diffusion is not installed; run: pip install 'exactscore[k_diffusion]', then: pip install --no-deps k-diffusion"
+    "k-diffusion is not installed; run: pip install 'exactscore[k-diffusion]', then: pip install --no-deps k-diffusion"
 )
 PACKAGE = "_exactscore_k_diffusion"
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from studies.adapters.measure import Denoiser, Noise, Trace
 
-NEEDED = "torchdiffeq is not installed; run: pip install 'exactscore[k_diffusion]'"
+NEEDED = "torchdiffeq is not installed; run: pip install 'exactscore[k-diffusion]'"
 FIXED = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4, "explicit_adams": 3}
 ADAPTIVE = ("bosh3", "dopri5", "dopri8", "adaptive_heun", "fehlberg2")
 

@@ -128,7 +128,7 @@ def test_what_is_missing_is_said_with_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"exactscore\[diffusers\]"):
         diffusers.scheduler_class("DDIMScheduler")
-    assert "exactscore[k_diffusion]" in str(k_diffusion.unavailable())
+    assert "exactscore[k-diffusion]" in str(k_diffusion.unavailable())
 
 
 # --- k-diffusion
