@@ -3,7 +3,7 @@
 from theory.estimate import Estimate, Range, Verdict, at_least, at_most, near
 from theory.grid import GRIDS, TimeGrid, karras, quadratic, uniform_lambda, uniform_time
 from theory.laws import Transported, affine_map, law_of
-from theory.models import Counted, Exact, Model, Perturbed
+from theory.models import Counted, Exact, Model, Perturbed, Thresholded
 from theory.noise import Brownian, Independent, PerRow, no_noise
 from theory.prediction import Kind, Prediction
 from theory.process import (
@@ -42,6 +42,7 @@ __all__ = [
     "Range",
     "Solver",
     "SubVP",
+    "Thresholded",
     "TimeGrid",
     "Trajectory",
     "Transported",
