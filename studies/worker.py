@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -40,6 +41,8 @@ def spread(task: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[R]
     from joblib import Parallel, delayed
 
     jobs = min(jobs, len(items))
+    # loky replaces a worker whose memory has grown and gives its jobs to another: nothing is lost, no one need know
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
     pool = Parallel(n_jobs=jobs, return_as="generator_unordered", initializer=_leave_with, initargs=(os.getpid(),))
     yield from pool(delayed(task)(item) for item in items)  # pyright: ignore[reportReturnType]
 
