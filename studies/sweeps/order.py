@@ -168,6 +168,6 @@ def observed_orders(table: "DataFrame") -> "Figure":
     found = orders(table)
     found.loc[found["half_width"] > 0.2, "observed"] = None  # an open slope is no number to show
     found["problem"] = found["process"] + "\n" + found["law"]
-    figure, axes = blank(width=WIDE, height=1.0 + 0.17 * found["solver"].nunique())
+    figure, axes = blank(width=WIDE, height=1.0 + 0.17 * len(set(found["solver"])))
     heatmap(axes[0, 0], found, x="problem", y="solver", value="observed", fmt=".2f", label="observed order")
     return figure

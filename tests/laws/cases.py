@@ -340,7 +340,7 @@ KINDS: dict[str, Callable[[np.random.Generator], tuple[Distribution, Ask]]] = {
     "student_t": student_t,
 }
 
-QUADRATURES = {"curve": 6, "torus": 3, "student_t": 20, "high_dimensional": 20}
+QUADRATURES = {"curve": 6, "torus": 3, "student_t": 8, "high_dimensional": 12}
 """Kinds whose oracle takes some tenths of a second or more, and how many cases of them the quick lane asks about."""
 
 DERIVED = ("affine_mixture", "conditioned", "state_space", "tilted")

@@ -16,7 +16,7 @@ def misses(kind: str, seed: int, **how) -> list:
     return [found for found in deviations(kind, seed, **how) if not found.error <= found.allowed]
 
 
-CASES = [(kind, seed) for kind in KINDS for seed in range({"product": 20, **QUADRATURES}.get(kind, 40))]
+CASES = [(kind, seed) for kind in KINDS for seed in range({"product": 12, **QUADRATURES}.get(kind, 24))]
 MORE_CASES = [(kind, seed) for kind in KINDS for seed in range(500) if (kind, seed) not in CASES]
 
 
