@@ -2,6 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor
+
+K = TypeVar("K", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -10,22 +15,22 @@ class EDMPreconditioning:
 
     c_in makes the input of F, c_out its target (y - c_skip x) / c_out, of unit variance; c_skip minimises c_out; the
     loss weight makes weight c_out^2 = 1. Only the variance of the data enters, not its law.
-    k is "sigma" in the paper. Source: karras2022edm, table 1 and appendix B.6.
+    k, "sigma" in the paper, is a number or a tensor. Source: karras2022edm, table 1 and appendix B.6.
     """
 
     sigma_data: float = 0.5
 
-    def c_skip(self, k: float) -> float:
+    def c_skip(self, k: K) -> K:
         return self.sigma_data**2 / (k**2 + self.sigma_data**2)
 
-    def c_out(self, k: float) -> float:
-        return k * self.sigma_data / math.hypot(k, self.sigma_data)
+    def c_out(self, k: K) -> K:
+        return k * self.sigma_data * (k**2 + self.sigma_data**2) ** -0.5
 
-    def c_in(self, k: float) -> float:
-        return 1 / math.hypot(k, self.sigma_data)
+    def c_in(self, k: K) -> K:
+        return (k**2 + self.sigma_data**2) ** -0.5
 
     def c_noise(self, k: float) -> float:
         return 0.25 * math.log(k)
 
-    def weight(self, k: float) -> float:
+    def weight(self, k: K) -> K:
         return (k**2 + self.sigma_data**2) / (k * self.sigma_data) ** 2
