@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from studies.target import InputChanged, SolverTarget, Target
 from theory import SOLVERS
-from theory.convergence import LAM_END, LAM_START, law_order, path_reference
+from theory.convergence import LAM_END, LAM_START, PathReference, law_order, path_reference
 from theory.estimate import Estimate
 from theory.grid import TimeGrid, alternating, uniform_lambda
 from theory.models import Exact, Model
@@ -137,9 +138,15 @@ def evaluations(target: Target, process: NoiseProcess) -> Iterator[Row]:
     )
 
 
+@lru_cache(maxsize=8)
+def _reference(law: Distribution) -> PathReference:
+    """Four exact trajectories of a law, found once: most of the time of a certificate was spent on them."""
+    return path_reference(law, VE(), n=4)
+
+
 def order_on(target: Target, law: Distribution, grid: Callable, process: NoiseProcess, ladder) -> Estimate:
     """The observed order in h_max of the distance to the exact flow, on one ladder of steps."""
-    reference = path_reference(law, VE(), n=4)
+    reference = _reference(law)
     h, errors = [], []
     for steps in ladder:
         made = grid(process, steps)
@@ -414,7 +421,7 @@ def rows(target: Target, process: NoiseProcess) -> Iterator[Row]:
 def work_precision(target: Target, process: NoiseProcess) -> list[tuple[str, int, float]]:
     """(name, evaluations, error) of the target and of a standard field of ours, on the mixture."""
     law, points = LAWS["mixture"], []
-    reference = path_reference(law, VE(), n=4)
+    reference = _reference(law)
     field = [target, *(SolverTarget(name, SOLVERS[name]()) for name in FIELD if name != target.name)]
     for each in field:
         for steps in (10, 20, 40, 80, 160):
