@@ -271,6 +271,31 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+@main.command()
+@click.argument("model", default="shipped")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("validation"), show_default=True)
+@click.option("--quick", is_flag=True, help="Fewer solvers, steps and noise levels.")
+@click.option("--fresh", is_flag=True, help="Measure everything again.")
+@click.pass_context
+def validate(ctx: click.Context, model: str, out: Path, quick: bool, fresh: bool) -> None:
+    """Ask of a trained CIFAR-10 network what is known of exact laws, and write a page: OUT/index.html.
+
+    MODEL is the shipped network by default, or the folder of a network that 'exactscore train cifar10' wrote. Measured
+    are its error at every noise level, every solver's error from the same noise, bits per dimension, straightness,
+    and pictures, each beside the Gaussian fitted to the images or the images themselves.
+
+    \b
+    exactscore validate --quick
+    exactscore validate .exactscore/networks/small-edm --out mine
+    """
+    from studies.report import write_report
+    from studies.validate import studies_of
+
+    chosen = studies_of(model, quick=quick)
+    with _store(ctx) as store:
+        ctx.exit(write_report(out, store=store, fresh=fresh, studies=chosen))
+
+
 @main.group()
 def train() -> None:
     """Train networks on real images."""

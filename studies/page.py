@@ -100,6 +100,7 @@ class StudyEntry:
     question: str
     axes: Mapping[str, Sequence[str]]
     figures: Sequence[FigureEntry] = ()
+    paragraphs: Sequence[str] = ()
     table: pd.DataFrame | None = None
     data: str = ""
     unavailable: str = ""
@@ -162,7 +163,8 @@ class Report:
             f"{n} {said[status]}" for status, n in self.counts.items() if n or status in ("holds", "finding", "open")
         ]
         ran = sum(1 for study in self.studies if study.table is not None)
-        return f"{len(self.claims)} claims: {', '.join(parts)}. {ran} of {len(self.studies)} studies ran."
+        claims = f"{len(self.claims)} claims: {', '.join(parts)}. " if self.claims else ""
+        return f"{claims}{ran} of {len(self.studies)} studies ran."
 
 
 def html(report: Report) -> str:

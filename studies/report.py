@@ -36,11 +36,13 @@ def write_report(
     device: str = "cpu",
     progress: bool = True,
     say: Callable[[str], object] = print,
+    studies: Mapping[str, Study] | None = None,
 ) -> int:
     """Check all claims and run all studies, then write ``out``/index.html, README.md, figures/ and data/.
 
     store: what is in it and current is not measured again, unless ``fresh``. jobs: worker processes. skip: studies to
     leave out. device: for the studies that can use one. progress: bars on stderr. say: where the closing lines go.
+    studies: only these, by name, and no claims.
 
     One claim, study or figure that breaks does not spoil the others: the page says what happened to it. Returns 1
     if anything broke or any verdict differs from the recorded one, else 0. What differs from run to run
@@ -50,31 +52,30 @@ def write_report(
     begun, out = time.perf_counter(), Path(out)
     matplotlib.use("agg")  # figures made with pyplot need no screen
     discover()
+    chosen = {name: STUDIES[name] for name in STUDIES.names()} if studies is None else studies
     for name in skip:
         STUDIES[name]  # raises for an unknown one before anything is run
     old = _written_before(out)
-    results = _checked(store, jobs, fresh, progress)
+    results = _checked(store, jobs, fresh, progress) if studies is None else []
     references = read_bib()
     claims = [_claim_entry(result, references) for result in results]
     seconds = {result.id: round(result.seconds, 3) for result in results}
     files = {"data/claims.csv": _claims_csv(claims)}
-    studies: list[StudyEntry] = []
-    for name in STUDIES.names():
+    entries: list[StudyEntry] = []
+    for name, study in chosen.items():
         started = time.perf_counter()
         if name in skip:
-            studies.append(_plain_entry(STUDIES[name], unavailable="left out on request."))
+            entries.append(_plain_entry(study, unavailable="left out on request."))
             continue
-        studies.append(
-            _study_entry(STUDIES[name], store, out, jobs=jobs, fresh=fresh, device=device, progress=progress)
-        )
+        entries.append(_study_entry(study, store, out, jobs=jobs, fresh=fresh, device=device, progress=progress))
         seconds[name] = round(time.perf_counter() - started, 3)
-    for study in studies:
+    for study in entries:
         if study.table is not None:
             files[study.data] = study.table.to_csv(index=False, lineterminator="\n")
     wall = time.perf_counter() - begun
-    report = Report(claims, studies, _run_facts(wall, jobs))
+    report = Report(claims, entries, _run_facts(wall, jobs))
     files |= {"index.html": html(report), "README.md": markdown(report)}
-    drawn = [path for study in studies for figure in study.figures for path in figure.files.values()]
+    drawn = [path for study in entries for figure in study.figures for path in figure.files.values()]
     names = sorted([*files, *drawn, "data/run.json"])
     run = {**report.run, "seconds": dict(sorted(seconds.items())), "files": names}
     files["data/run.json"] = json.dumps(run, indent=1, ensure_ascii=False) + "\n"
@@ -146,9 +147,16 @@ def _study_entry(
         (study.name, name, maker, caption(study, maker, device), table, out) for name, maker in study.figures.items()
     ]
     ready = {entry.name: entry for entry in spread(_figure_entry, tasks, jobs)}
-    return _plain_entry(
-        study, figures=[ready[name] for name in study.figures], table=table, data=f"data/{study.name}.csv"
-    )
+    figures = [ready[name] for name in study.figures]
+    words = [_words(write, table) for write in study.paragraphs]
+    return _plain_entry(study, figures=figures, paragraphs=words, table=table, data=f"data/{study.name}.csv")
+
+
+def _words(write: Callable[[pd.DataFrame], str], table: pd.DataFrame) -> str:
+    try:
+        return write(table.copy())
+    except Exception as error:
+        return f"This paragraph could not be written. {_said(error)}"
 
 
 def _figure_entry(task: tuple[str, str, FigureMaker, str, pd.DataFrame, Path]) -> FigureEntry:

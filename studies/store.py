@@ -83,11 +83,11 @@ def default_path() -> Path:
     return Path(os.environ.get("EXACTSCORE_HOME", ".exactscore")).expanduser() / "store.sqlite"
 
 
-def code_digest(module: str) -> str:
-    """16 hex digits of sha256 over what a result depends on: ``common_code`` and the file that defines the result."""
+def code_digest(module: str, more: str = "") -> str:
+    """16 hex digits of sha256 over what a result depends on: ``common_code``, the file that defines it, and more."""
     own = getattr(sys.modules.get(module), "__file__", None)
     source = Path(own).read_bytes() if own else b""
-    return hashlib.sha256(common_code().encode() + source).hexdigest()[:16]
+    return hashlib.sha256(common_code().encode() + source + more.encode()).hexdigest()[:16]
 
 
 @cache
@@ -95,8 +95,9 @@ def common_code() -> str:
     """sha256 over the sources of the two lower rooms and the data loader, and the versions of what they use."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
-    for room in ("toy_distributions", "theory", "studies/cifar10"):
-        for file in sorted((root / room).rglob("*.py")):
+    data = [root / "studies/cifar10" / f"{name}.py" for name in ("batches", "cache", "data", "downloads")]
+    for files in ((root / "toy_distributions").rglob("*.py"), (root / "theory").rglob("*.py"), data):
+        for file in sorted(files):
             digest.update(f"\0{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes())
     for package in ("torch", "numpy", "scipy", "POT"):
         digest.update(f"\0{package} {version(package)}".encode())

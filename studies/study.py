@@ -50,7 +50,9 @@ class Study:
     available: Callable[[], str | None] = lambda: None
     max_jobs: int | None = None
     threads: int = 1
+    rests_on: Callable[..., str] | None = None
     figures: dict[str, FigureMaker] = field(default_factory=dict)
+    paragraphs: "list[Callable[[DataFrame], str]]" = field(default_factory=list)
 
     def __post_init__(self):
         object.__setattr__(self, "__doc__", self.question)  # what a registry describes an entry by
@@ -63,7 +65,12 @@ class Study:
 
     @property
     def code(self) -> str:
-        return code_digest(self.cell.__module__)
+        return code_digest(self.cell.__module__, self.rests_on() if self.rests_on else "")
+
+    def paragraph(self, write: "Callable[[DataFrame], str]"):
+        """Decorator: enter a function table -> words, which the report prints above the figures."""
+        self.paragraphs.append(write)
+        return write
 
     def figure(self, name: str, *, caption: str = ""):
         """Decorator: enter a function table -> Figure as a figure of this study."""
@@ -182,12 +189,14 @@ def study(
     available: Callable[[], str | None] | None = None,
     max_jobs: int | None = None,
     threads: int = 1,
+    rests_on: Callable[[], str] | None = None,
 ) -> Callable[[Callable[..., Values]], Study]:
     """Enter the decorated cell function into STUDIES.
 
     axes: the values of each keyword of the cell. version: raise it when the meaning of a cell changes. where: keeps
     a cell. available: a one-line reason why the study cannot run here, or None. max_jobs: at most so many workers, for
     cells that share a large law in memory. threads: torch threads of a cell, whose number the last bits depend on.
+    rests_on: a digest of whatever else the cells depend on, such as a file; stored results are of one digest.
 
     Raises ValueError for axes that are not the cell's keywords, a cell without ``seed``, and axis values that are no
     plain numbers or strings or that read the same.
@@ -203,7 +212,9 @@ def study(
             plain = all(isinstance(v, str) or (isinstance(v, (int, float)) and math.isfinite(v)) for v in values)
             if not plain or not values or len({str(v) for v in values}) < len(values):
                 raise ValueError(f"an axis has distinct finite numbers or strings; {name}, {axis} has {list(values)}.")
-        made = Study(name, question, axes, version, cell, where, available or (lambda: None), max_jobs, threads)
+        made = Study(
+            name, question, axes, version, cell, where, available or (lambda: None), max_jobs, threads, rests_on
+        )
         return STUDIES.add(name)(made)
 
     return enter

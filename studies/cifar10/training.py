@@ -1,17 +1,22 @@
 """A training run as a person sees it: a trial of what is fastest, a bar, sample grids, and the finished weights."""
 
 import os
+import platform
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from studies.cifar10.train import LOG_EVERY, Run, Settings, quickest, settings_in, train
+from studies.cifar10 import cache
+from studies.cifar10.loading import Card, save
+from studies.cifar10.network import SIZES
+from studies.cifar10.objective import BINS
+from studies.cifar10.train import LOG_EVERY, Run, Settings, quickest, read_log, settings_in, train
 
 MINUTES = 60.0
 
@@ -41,6 +46,43 @@ def run_in_terminal(given: Mapping[str, Any], minutes: float | None, out: Path |
     run = Run(settings, folder, device)
     say(f"{settings.images:,} images in {settings.steps:,} steps, in {folder}{'; goes on' if theirs else ''}.")
     _watch(run, say, first)
+    if first:
+        card = finish(run)
+        say(f"written: {folder} (loss {card.loss:.4f}); 'exactscore validate {folder}' says what it does.")
+
+
+def finish(run: Run) -> Card:
+    """Writes the averaged weights and their card into the run's folder."""
+    lines = read_log(run.folder)[-20:]
+    sums = torch.tensor([line["errors"] for line in lines]).sum(0)
+    counts = torch.tensor([line["counts"] for line in lines]).sum(0)
+    middles = (BINS[1:] + BINS[:-1]) / 2
+    errors = {
+        f"{lam:.2f}": float(total / count)
+        for lam, total, count in zip(middles.tolist(), sums[1:-1], counts[1:-1], strict=True)
+        if count > 0
+    }
+    s = run.settings
+    return save(
+        run.averaged(),
+        run.folder,
+        name=f"{s.size}-{s.parameterisation}",
+        architecture={"labels": run.network.labels, **SIZES[s.size]},
+        parameterisation=s.parameterisation,
+        data_sha256=cache.KNOWN["train_images"][1],
+        settings=asdict(s),
+        images_seen=run.step * s.batch,
+        seconds=round(run.seconds, 1),
+        hardware=_hardware(run.device),
+        loss=sum(line["loss"] for line in lines) / len(lines),
+        errors=errors,
+    )
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} threads, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _watch(run: Run, say: Any, first: bool) -> None:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from studies.cifar10 import data
+from studies.cifar10.laws import code, law_of_images
 from studies.store import Values
 from studies.study import study
 from theory import EDM, SOLVERS, Exact, solve, uniform_lambda
 from theory.reference import gaussian_flow, ode_flow
-from toy_distributions import GaussianMixture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,16 +32,6 @@ RTOL = 1e-7
 
 
 @cache
-def _law(name: str) -> GaussianMixture:
-    points = data.as_points(data.load("train").images)
-    if name == "empirical":
-        return GaussianMixture.empirical(points)
-    mean = points.mean(0)
-    points -= mean
-    return GaussianMixture.gaussian(mean, points.T @ points / len(points))
-
-
-@cache
 def _start() -> Tensor:
     return K_START * torch.randn(STARTS, 3072, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -50,8 +40,8 @@ def _start() -> Tensor:
 def _reference(name: str) -> Tensor:
     s, t = (PROCESS.level(k) for k in (K_START, K_END))
     if name == "gaussian":
-        return gaussian_flow(_law(name), _start(), s, t)
-    return ode_flow(_law(name), _start(), s, t, rtol=RTOL, together=True)
+        return gaussian_flow(law_of_images(name), _start(), s, t)
+    return ode_flow(law_of_images(name), _start(), s, t, rtol=RTOL, together=True)
 
 
 @study(
@@ -63,6 +53,7 @@ def _reference(name: str) -> Tensor:
         "steps": [4, 8, 16, 32, 64],
     },
     available=lambda: data.unavailable(download=True),
+    rests_on=code,
     max_jobs=1,
     threads=2,
 )
@@ -75,7 +66,7 @@ def cifar10_empirical(law: str, solver: str, steps: int, *, seed: int) -> Values
     """
     made = SOLVERS[solver]()
     grid = uniform_lambda(PROCESS, steps, start=-math.log(K_START), end=-math.log(K_END))
-    model = Exact(_law(law), PROCESS)
+    model = Exact(law_of_images(law), PROCESS)
     run = solve(made, model, _start(), grid, keep=False)
     exact = _reference(law)
     last = grid.levels[-1]

@@ -1,0 +1,29 @@
+"""The exact laws beside a network: the training images as a Dirac mixture, and the Gaussian fitted to them."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from studies.cifar10 import data
+from toy_distributions import GaussianMixture
+
+LAWS = ("gaussian", "empirical")
+
+
+@cache
+def law_of_images(name: str, dtype: torch.dtype = torch.float64) -> GaussianMixture:
+    """ "gaussian" or "empirical", of the 50,000 training images as points of [-1, 1]^3072. Kept for the process."""
+    if name not in LAWS:
+        raise ValueError(f"law must be one of {', '.join(LAWS)}; got {name!r}.")
+    if name == "empirical":
+        return GaussianMixture.empirical(data.as_points(data.load("train").images, dtype))
+    points = data.as_points(data.load("train").images)
+    mean = points.mean(0)
+    points -= mean
+    return GaussianMixture.gaussian(mean, points.T @ points / len(points)).to(dtype)
+
+
+def code() -> str:
+    """What results with these laws rest on beside the two lower rooms: this file."""
+    return Path(__file__).read_text(encoding="utf-8")

@@ -1,0 +1,154 @@
+"""Every deterministic solver on a trained network: error to a fine run from the same noise, beside the Gaussian fit."""
+
+import math
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from studies.cifar10 import data
+from studies.cifar10.laws import law_of_images
+from studies.cifar10.served import digest, network, unavailable
+from studies.cifar10.validation import normals, run
+from studies.store import Values
+from studies.study import study
+from theory import EDM, SOLVERS, Exact, uniform_lambda
+from theory.reference import gaussian_flow
+from theory.slope import observed_order
+from toy_distributions import GaussianMixture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+PROCESS = EDM()
+K_START, K_END = 80.0, 0.05
+"""Noise over data scale at the ends: from pure noise to where the images stand and only grain is left."""
+
+STARTS = 8
+REFERENCE_STEPS = 640
+SHOWN = ["ddim", "heun.k", "dpm.2", "dpm.3", "dpm_pp.2m", "dpm_pp.3m", "unipc.2", "ipndm.4"]
+DETERMINISTIC = [name for name in SOLVERS.names() if not SOLVERS[name]().facts.stochastic]
+FEW = [5, 10, 20, 40, 80, 160]
+MORE = [320, 640, 1280]
+"""For ddim and heun.k alone: two decades of steps, and the limit that all solvers share."""
+
+
+class Limit(NamedTuple):
+    end: Tensor
+    doubt: float
+    """RMS distance of two references by different methods, relative to the RMS of the end."""
+
+
+@cache
+def _starts() -> Tensor:
+    return normals(STARTS, seed=0)
+
+
+@cache
+def _limit(model: str) -> Limit:
+    """The end of the network's flow: DPM-Solver-3 on a fine grid, beside RK4 in k on another."""
+    served = network(model)
+    fine = run(SOLVERS["dpm.3"](), served, _starts(), _grid(REFERENCE_STEPS // 3)).end
+    other = run(SOLVERS["rk4.lam"](), served, _starts(), _grid(REFERENCE_STEPS // 4)).end
+    return Limit(fine, _rms(fine - other) / _rms(fine))
+
+
+@cache
+def _gaussian() -> tuple[GaussianMixture, Tensor, Tensor]:
+    """The fit in coordinates along its axes, where it costs nothing, and the starts and their exact ends there."""
+    fit = law_of_images("gaussian")
+    variances, axes = torch.linalg.eigh(fit.cov)
+    law = GaussianMixture.gaussian(fit.mean @ axes, variances.clamp_min(0))
+    starts = _starts().double() @ axes
+    s, t = (PROCESS.level(k) for k in (K_START, K_END))
+    return law, starts, gaussian_flow(law, K_START * starts, s, t)
+
+
+def _grid(steps: int):
+    return uniform_lambda(PROCESS, steps, start=-math.log(K_START), end=-math.log(K_END))
+
+
+def _rms(x: Tensor) -> float:
+    return x.double().square().mean().sqrt().item()
+
+
+@study(
+    "network_orders",
+    question="Do solvers keep their orders on a trained network, as they do on the Gaussian fitted to its data?",
+    axes={"model": ["shipped"], "solver": DETERMINISTIC, "steps": [*FEW, *MORE]},
+    where=lambda cell: cell["steps"] in FEW or cell["solver"] in ("ddim", "heun.k"),
+    available=lambda: unavailable("shipped") or data.unavailable(download=True),
+    rests_on=digest,
+    max_jobs=1,
+    threads=2,
+)
+def network_orders(model: str, solver: str, steps: int, *, seed: int) -> Values:
+    """RMS distance of 8 trajectories' ends from their limit, relative to the RMS of the end; uniform steps in lambda.
+
+    error: on the network, in float32; doubt: how far two references of it are apart. gaussian_error: the same solver,
+    grid and noise on the Gaussian fit, against its exact flow.
+    """
+    made, grid = SOLVERS[solver](), _grid(steps)
+    limit = _limit(model)
+    found = run(made, network(model), _starts(), grid)
+    law, starts, exact = _gaussian()
+    ideal = run(made, Exact(law, PROCESS), starts, grid)
+    return {
+        "h_max": grid.h_max,
+        "evaluations": found.evaluations,
+        "error": _rms(found.end - limit.end) / _rms(limit.end),
+        "doubt": limit.doubt,
+        "gaussian_error": _rms(ideal.end - exact) / _rms(exact),
+        "order": float(made.facts.order or 0),
+        "stochastic": 0,
+    }
+
+
+def orders(table: "DataFrame") -> "DataFrame":
+    """By solver: declared order, observed on the network and on the Gaussian fit, each with its error."""
+    import pandas as pd
+
+    rows = []
+    for solver, part in table.groupby("solver", sort=False):
+        h, doubt = part["h_max"].tolist(), max(part["doubt"].tolist())
+        seen = observed_order(h, part["error"].tolist(), floor=max(doubt, 1e-6) / 10, points=4)
+        ideal = observed_order(h, part["gaussian_error"].tolist(), floor=1e-13, points=4)
+        rows.append((solver, float(part["order"].iloc[0]), seen.value, seen.error, ideal.value, ideal.error))
+    columns = ["solver", "declared", "network", "network_error", "gaussian", "gaussian_error"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+@network_orders.paragraph
+def words(table: "DataFrame") -> str:
+    """How far every solver comes to the common limit, and which orders are seen."""
+    found = orders(table).to_dict(orient="records")
+    seen = [row for row in found if row["network_error"] < 0.2]
+    lost = [row for row in seen if abs(row["network"] - row["declared"]) > 0.2 + row["network_error"]]
+    least = {row["solver"]: row["error"] for row in table.sort_values("steps").to_dict(orient="records")}
+    met = [solver for solver, error in least.items() if error <= 1e-3]
+    named = ", ".join(f"{row['solver']} {row['network']:.1f} for {row['declared']:g}" for row in lost)
+    ddim = [f"DDIM's slope is {r['network']:.2f} ± {r['network_error']:.2f}. " for r in found if r["solver"] == "ddim"]
+    return (
+        f"{len(met)} of {len(least)} solvers come within 0.001 of the common limit on their finest grid; two "
+        f"references of it differ by {table['doubt'].max():.1g}. {''.join(ddim)}"
+        f"On the network {len(seen)} of {len(found)} orders have a window, {len(seen) - len(lost)} of them as declared"
+        f"{f' (not so: {named})' if lost else ''}; the "
+        f"other {len(found) - len(seen)} stay OPEN, as their errors do not fall at one rate on these grids."
+    )
+
+
+@network_orders.figure(
+    "error",
+    caption="Left: the network; right: the Gaussian fitted to the images, same solvers, grids and noise.",
+)
+def error(table: "DataFrame") -> "Figure":
+    import pandas as pd
+
+    from studies.figures import convergence_panels
+
+    few = table[table["solver"].isin(SHOWN)]
+    ideal = few.assign(on="Gaussian fit", error=few["gaussian_error"])
+    shown = pd.concat([few.assign(on="network"), ideal], ignore_index=True)
+    return convergence_panels(shown, column="on", triangles=(1, 2, 3), sharey=True)

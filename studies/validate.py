@@ -1,0 +1,41 @@
+"""The studies of trained networks, asked of one network: the shipped one, or a user's."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from studies.cifar10 import data, served
+from studies.discover import registry
+from studies.store import Value
+from studies.study import Study
+
+QUICK: Mapping[str, Mapping[str, list[Value]]] = {
+    "network_orders": {"solver": ["ddim", "heun.k", "dpm_pp.2m", "unipc.2", "dpm.3"], "steps": [5, 10, 20, 40, 80]},
+    "network_errors": {"lam": [-2.0, 0.0, 2.0, 4.0]},
+    "network_bounds": {},
+    "network_paths": {},
+    "network_samples": {"solver": ["ddim", "dpm_pp.2m"], "steps": [5, 20]},
+}
+"""Axes that a quick validation shortens, by study; it leaves out the studies that are not here."""
+
+
+def studies_of(model: str, *, quick: bool = False) -> dict[str, Study]:
+    """The network studies with ``model`` in place of the shipped one, by name.
+
+    Raises ValueError, before anything is measured, if the model or the data cannot be had.
+    """
+    reason = served.unavailable(model) or data.unavailable(download=True)
+    if reason:
+        raise ValueError(f"cannot validate {model}: {reason}")
+    name = model if model == "shipped" else str(Path(model).resolve())
+    served.network(name)  # a broken one is said at once
+    found = {}
+    studies = registry("studies")
+    for key in studies.names():
+        study = studies[key]
+        if "model" not in study.axes or (quick and key not in QUICK):
+            continue
+        axes = {**study.axes, **(QUICK[key] if quick else {}), "model": [name]}
+        found[key] = replace(study, axes=axes, rests_on=partial(served.digest, name))
+    return found
