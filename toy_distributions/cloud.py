@@ -12,6 +12,9 @@ from toy_distributions.shapes import Scalar
 FEW_DIMENSIONS = 16
 """Up to this many dimensions distances are differences: a product of matrices would not be faster."""
 
+SLACK = 1e5
+"""Largest error of a logit, in eps, at which distances may come from a product of matrices."""
+
 CONTENDERS = 64
 """Centres whose distances are computed again as differences, where that suffices."""
 
@@ -20,16 +23,20 @@ class Cloud:
     """K centres m_k (K, d) with log weights (K,).
 
     ``distances(x, alpha, spread)`` gives |x - alpha m_k|^2 for x (n, d) as (n, K) plus a part (n, 1) common to all k.
-    Weighted with w_k exp(-|x - alpha m_k|^2 / (2 spread)), errors in it move log weights by at most 1e5 eps (2e-11 in
+    Weighted with w_k exp(-|x - alpha m_k|^2 / (2 spread)), errors in it move log weights by at most SLACK eps (2e-11 in
     float64) in many dimensions, and by what rounding x does in up to FEW_DIMENSIONS.
     """
 
     def __init__(self, means: Tensor, log_weights: Tensor):
         self.means, self.log_weights = means, log_weights
         self.count, self.dim = means.shape
-        self.centre = means.mean(0)
-        self._away = means - self.centre
-        self._squares = torch.linalg.vector_norm(self._away, dim=-1) ** 2  # without a temporary of the cloud's size
+        middle = means.mean(0)
+        if middle.norm() <= 0.25 * torch.linalg.vector_norm(means, dim=-1).max():
+            # about the origin no term is then much larger, and the means themselves serve without a copy
+            self.centre, self.away = torch.zeros_like(middle), means
+        else:
+            self.centre, self.away = middle, means - middle
+        self.squares = torch.linalg.vector_norm(self.away, dim=-1) ** 2  # without a temporary of the cloud's size
 
     def distances(self, x: Tensor, alpha: Scalar, spread: Tensor) -> tuple[Tensor, Tensor]:
         """alpha a number or (n,); spread, the variances, (K,) or (n, K)."""
@@ -45,11 +52,11 @@ class Cloud:
         """
         away = x - alpha * self.centre
         own = (away**2).sum(-1, keepdim=True)
-        rough = alpha * (alpha * self._squares - 2 * (away @ self._away.T))
-        eps, farthest = torch.finfo(x.dtype).eps, self._squares.max()
-        slack = 8 * eps * alpha * (alpha * farthest + 2 * (own * farthest).sqrt()) / spread.amin(-1, keepdim=True)
-        if bool((slack <= 1e5 * eps).all()):
+        rough = alpha * (alpha * self.squares - 2 * (away @ self.away.T))
+        units = self.units(own, alpha, spread.amin(-1, keepdim=True))
+        if bool((units <= SLACK).all()):
             return rough, own
+        slack = units * torch.finfo(x.dtype).eps
         logits = self.log_weights - 0.5 * (rough / spread + self.dim * spread.log())
         best, index = logits.topk(min(CONTENDERS, self.count), -1)
         if bool((best[:, :1] - best[:, -1:] > 50 + slack).all()):  # the rest weighs less than e^-50
@@ -61,6 +68,11 @@ class Cloud:
             exact = torch.where(alpha > 0, apart**2, own)
         nearest = exact.amin(-1, keepdim=True)
         return exact - nearest, nearest
+
+    def units(self, own: Tensor, alpha: Scalar, spread: Tensor | float) -> Tensor:
+        """Bound, in eps, on the rounding error of a logit that a product of matrices gives; own is |x - alpha c|^2."""
+        farthest = self.squares.max()
+        return 8 * alpha * (alpha * farthest + 2 * (own * farthest).sqrt()) / spread
 
     def _by_differences(self, x: Tensor, alpha: Scalar, spread: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of squared differences, one coordinate after the other; from afar the nearest centre is taken out:

@@ -262,16 +262,16 @@ class GaussianMixture(Distribution):
 
         if self._streams(x, alpha, sigma):
             flat = x.reshape(-1, self.dim)
-            found = streamed_means(self.means, self._log_weights, flat, float(alpha), float(sigma) ** 2)
+            found = streamed_means(self._parts.cloud, flat, float(alpha), float(sigma) ** 2)
             return self._completed(found.mean, found.sure, x, alpha, sigma, formula)
         return self._averaged(x, alpha, sigma, fast, formula)
 
     def _streams(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> bool:
-        """Whether this is a large cloud of points in few dimensions, seen at one level, and nobody differentiates."""
+        """Whether this is a large cloud of points seen at one level, and nobody differentiates."""
         if isinstance(alpha, Tensor) or isinstance(sigma, Tensor) or not self._parts.large:
             return False
         wanted = torch.is_grad_enabled() and (x.requires_grad or self.means.requires_grad)
-        return self.dim <= FEW_DIMENSIONS and len(x.reshape(-1, self.dim)) >= 64 and not wanted and self._dirac
+        return len(x.reshape(-1, self.dim)) >= 64 and not wanted and self._dirac
 
     def _averaged(
         self,

@@ -85,14 +85,18 @@ class Components:
         spread = self.noised(alpha, sigma)[..., 0]
         smallest, largest = self.variances.min(), self.variances.max()
         top = shapes.column(alpha) ** 2 * largest + shapes.column(sigma) ** 2
-        if self._cloud is None:
-            self._cloud = Cloud(self.means, self.log_weights)
-        excess, common = self._cloud.distances(x, alpha, spread)
+        excess, common = self.cloud.distances(x, alpha, spread)
         energy = excess / spread
         if bool(largest > smallest):
             energy = energy + common * (shapes.column(alpha) ** 2 * (largest - self.variances[:, 0]) / top / spread)
         logits = self.log_weights - 0.5 * (energy + self.dim * spread.log())
         return logits, -0.5 * (common / top)[:, 0]
+
+    @property
+    def cloud(self) -> Cloud:
+        if self._cloud is None:
+            self._cloud = Cloud(self.means, self.log_weights)
+        return self._cloud
 
     def residual(self, x: Tensor, alpha: Scalar) -> Tensor:
         """y_k = U_k^T (x - alpha m_k), shape (n, K, d)."""

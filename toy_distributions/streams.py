@@ -1,4 +1,4 @@
-"""Posterior means of large clouds in few dimensions, in one stream over the data with a running maximum."""
+"""Posterior means of large clouds, in one stream over the data with a running maximum."""
 
 import math
 from typing import NamedTuple
@@ -7,9 +7,23 @@ import torch
 from torch import Tensor
 
 from toy_distributions.averages import BITS, CACHED, LOGIT_UNITS, faintest
+from toy_distributions.cloud import FEW_DIMENSIONS, SLACK, Cloud
 
 ROWS = 2048
 """Points worked on together: their running sums stay in the cache while the data streams past."""
+
+
+QUERIES = 1024
+"""Points worked on together in many dimensions, where each block of data is then read once for all of them."""
+
+WEIGHTS = 1 << 21
+"""Elements of a block of weights in many dimensions: products of matrices at full speed, few megabytes."""
+
+UNHEARD = 1 / 8
+"""Share of a rounding error that all the weights left out may add up to, each against the largest met so far."""
+
+SPARSE = 1 / 50
+"""Share of the weights in a block that are heard, below which they are summed one by one."""
 
 
 class Streamed(NamedTuple):
@@ -19,7 +33,63 @@ class Streamed(NamedTuple):
     """Rows with all their digits, (n,) of bool."""
 
 
-def streamed_means(means: Tensor, log_weights: Tensor, x: Tensor, alpha: float, spread: float) -> Streamed:
+def streamed_means(cloud: Cloud, x: Tensor, alpha: float, spread: float) -> Streamed:
+    """sum_k r_k m_k at x (n, d) with log r_k = log w_k - |x - alpha m_k|^2 / (2 spread), for the centres m_k (K, d)."""
+    if cloud.dim <= FEW_DIMENSIONS:
+        return _in_few_dimensions(cloud.means, cloud.log_weights, x, alpha, spread)
+    w = x - alpha * cloud.centre
+    sure = cloud.units((w**2).sum(-1), alpha, spread) <= SLACK
+    mean = torch.empty_like(x)
+    if bool(sure.all()):
+        for here, out in zip(w.split(QUERIES), mean.split(QUERIES), strict=True):
+            _by_products(cloud, here.mul_(alpha / spread * BITS), alpha, spread, out)
+    elif bool(sure.any()):
+        mean[sure] = streamed_means(cloud, x[sure], alpha, spread).mean
+    return Streamed(mean, sure)
+
+
+def _by_products(cloud: Cloud, pulled: Tensor, alpha: float, spread: float, out: Tensor) -> None:
+    """Into out (n, d) the means at w, given pulled = (alpha / spread) w in bits, two products a block of the data.
+
+    Weights too small for any sum of K of them to feel, beside the largest met so far, are left out. Where few are
+    left, as at little noise, they are summed one by one.
+    """
+    n, count = len(pulled), cloud.count
+    heights = BITS * (cloud.log_weights - 0.5 * alpha**2 / spread * cloud.squares)
+    unheard = math.log2(UNHEARD * torch.finfo(out.dtype).eps / count)
+    step = WEIGHTS // n
+    buffer = pulled.new_empty(n * min(step, count))
+    top = pulled.new_full((n, 1), -math.inf)
+    total = torch.zeros_like(top)
+    out.zero_()
+    for block, height in zip(cloud.away.split(step), heights.split(step), strict=True):
+        logits = torch.addmm(height, pulled, block.T, out=buffer[: n * len(block)].view(n, -1))
+        higher = torch.maximum(top, logits.amax(-1, keepdim=True))
+        weights = torch.threshold_(logits.sub_(higher), unheard, -math.inf).exp2_()
+        scale = (top - higher).exp2_()
+        total.mul_(scale).add_(weights.sum(-1, keepdim=True))
+        out.mul_(scale)
+        _add_products(out, weights, block)
+        top = higher
+    out.div_(total).add_(cloud.centre)
+
+
+def _add_products(out: Tensor, weights: Tensor, block: Tensor) -> None:
+    """out += weights @ block; one by one if few weights are not zero."""
+    few = SPARSE * weights.numel()
+    if weights[:: max(1, len(weights) // 16)].count_nonzero() * 16 > 4 * few:
+        out.addmm_(weights, block)
+        return
+    rows, columns = weights.nonzero().unbind(-1)
+    if len(rows) > few:
+        out.addmm_(weights, block)
+        return
+    begins = torch.searchsorted(rows, torch.arange(len(weights), device=rows.device))
+    heard = weights[rows, columns]
+    out += torch.nn.functional.embedding_bag(columns, block, begins, mode="sum", per_sample_weights=heard)
+
+
+def _in_few_dimensions(means: Tensor, log_weights: Tensor, x: Tensor, alpha: float, spread: float) -> Streamed:
     r"""sum_k r_k m_k at x (n, d) with log r_k = log w_k - |x - alpha m_k|^2 / (2 spread), for means (K, d).
 
     About the centre c, with z = m - c and w = x - alpha c, the logits are linear in the point,

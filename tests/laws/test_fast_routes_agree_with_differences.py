@@ -136,20 +136,41 @@ def cloud_miss(d: int, sigma: float) -> float:
 
 
 @pytest.mark.parametrize("sigma", [1e-6, 1e-3, 0.03, 0.3, 3.0, 1e4])
-@pytest.mark.parametrize("d", [1, 2, 5, 16])
+@pytest.mark.parametrize("d", [1, 2, 5, 16, 17, 40])
 def test_streams_agree(d, sigma, monkeypatch):
     assert cloud_miss(d, sigma) <= 1
-    monkeypatch.setattr(streams, "CACHED", 7 * streams.ROWS)  # many blocks, so that the maximum runs
+    in_blocks(monkeypatch)
+    assert cloud_miss(d, sigma) <= 1
+    monkeypatch.setattr(streams, "SPARSE", 2.0)  # whatever is heard, one by one
     assert cloud_miss(d, sigma) <= 1
 
 
-def test_a_stream_that_forgets_to_scale_down_is_caught(monkeypatch):
-    monkeypatch.setattr(streams, "CACHED", 7 * streams.ROWS)
+def in_blocks(monkeypatch):
+    """Many blocks, so that the maximum runs."""
+    for name, size in (("CACHED", 7 * streams.ROWS), ("QUERIES", 50), ("WEIGHTS", 50 * 30)):
+        monkeypatch.setattr(streams, name, size)
+
+
+@pytest.mark.parametrize("d", [2, 40])
+def test_a_stream_that_forgets_to_scale_down_is_caught(d, monkeypatch):
+    in_blocks(monkeypatch)
     monkeypatch.setattr(torch.Tensor, "mul_", lambda self, other: self)
-    assert cloud_miss(2, 0.3) > 1
+    assert cloud_miss(d, 0.3) > 1
+
+
+def test_a_stream_that_leaves_out_what_is_heard_is_caught(monkeypatch):
+    in_blocks(monkeypatch)
+    monkeypatch.setattr(streams, "UNHEARD", 1e14)
+    assert cloud_miss(40, 0.3) > 1
 
 
 def test_a_stream_trusted_beyond_its_digits_is_caught(monkeypatch):
     assert cloud_miss(2, 1e-5) <= 1
     monkeypatch.setattr(streams, "LOGIT_UNITS", math.inf)
     assert cloud_miss(2, 1e-5) > 1
+
+
+def test_products_trusted_beyond_their_digits_are_caught(monkeypatch):
+    assert cloud_miss(40, 1e-5) <= 1
+    monkeypatch.setattr(streams, "SLACK", math.inf)
+    assert cloud_miss(40, 1e-5) > 1
