@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from studies.cifar10 import loading, validation
+from studies.cifar10.conventions import of_training
 from studies.cifar10.loading import CARD, WEIGHTS, load, save
 from studies.cifar10.model import NetworkModel
 from studies.cifar10.network import SIZES, UNet
@@ -48,7 +49,7 @@ class Perfect(nn.Module):
 
 
 def served(name: str, process, **how) -> NetworkModel:
-    return NetworkModel(Perfect(name), PARAMETERISATIONS[name], process, **how)
+    return NetworkModel(Perfect(name).eval(), of_training(name, 10), process, **how)
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
@@ -69,7 +70,7 @@ def test_a_network_taken_for_another_kind_is_not(truth, taken_for):
     process = EDM()
     at = process.level_at(-0.5)
     x = LAW.noised(1.0, float(at.sigma)).sample(3, generator=torch.Generator().manual_seed(0))
-    model = NetworkModel(Perfect(truth), PARAMETERISATIONS[taken_for], process)
+    model = NetworkModel(Perfect(truth).eval(), of_training(taken_for, 10), process)
     off = (model(x, at).x0 - Exact(LAW, process)(x, at).x0).abs().max()
     assert (off < 1e-10) == (truth == taken_for)
 
@@ -198,7 +199,7 @@ def folder(tmp_path):
 def test_weights_come_back_as_they_went(folder):
     path, network = folder
     model = load(path)
-    assert model.how is PARAMETERISATIONS["v"]
+    assert model.conventions == of_training("v", 10)
     for mine, theirs in zip(network.parameters(), model.network.parameters(), strict=True):
         assert torch.equal(mine.half().float(), theirs)
     assert not model.network.training
@@ -225,12 +226,11 @@ def _hollow(state):
 
 
 BROKEN = {
-    "no card": (lambda p: (p / CARD).unlink(), "must hold card.json"),
-    "no weights": (lambda p: (p / WEIGHTS).unlink(), "must hold weights.safetensors"),
+    "no card": (lambda p: (p / CARD).unlink(), "must hold card.json and weights.safetensors"),
+    "no weights": (lambda p: (p / WEIGHTS).unlink(), "must be a file that can be read"),
     "half a card": (lambda p: (p / CARD).write_text((p / CARD).read_text()[:100]), "card.json"),
-    "unknown field": (lambda p: _card(p, colour="red"), "nothing but a card's fields"),
-    "undeclared kind": (lambda p: _card(p, parameterisation=None), "parameterisation"),
-    "unknown kind": (lambda p: _card(p, parameterisation="score"), "must be one of edm, eps, v, velocity"),
+    "unknown field": (lambda p: _card(p, colour="red"), "got also colour"),
+    "undeclared conventions": (lambda p: _card(p, conventions=None), "must declare conventions"),
     "truncated": (lambda p: (p / WEIGHTS).write_bytes((p / WEIGHTS).read_bytes()[:999]), "sha256"),
     "nan": (lambda p: _resave(p, _hollow), "finite"),
     "missing key": (lambda p: _resave(p, lambda s: s.pop("enter.weight")), "enter.weight"),
