@@ -6,22 +6,21 @@ from pathlib import Path
 import torch
 
 from studies.cifar10 import data
-from toy_distributions import GaussianMixture
+from toy_distributions import GaussianMixture, fit_gaussian
 
 LAWS = ("gaussian", "empirical")
 
 
 @cache
 def law_of_images(name: str, dtype: torch.dtype = torch.float64) -> GaussianMixture:
-    """ "gaussian" or "empirical", of the 50,000 training images as points of [-1, 1]^3072. Kept for the process."""
+    """Of the 50,000 training images as points of [-1, 1]^3072, by name; kept for the process."""
     if name not in LAWS:
         raise ValueError(f"law must be one of {', '.join(LAWS)}; got {name!r}.")
     if name == "empirical":
         return GaussianMixture.empirical(data.as_points(data.load("train").images, dtype))
-    points = data.as_points(data.load("train").images)
-    mean = points.mean(0)
-    points -= mean
-    return GaussianMixture.gaussian(mean, points.T @ points / len(points)).to(dtype)
+    if dtype != torch.float64:
+        return law_of_images(name).to(dtype)
+    return fit_gaussian(data.as_points(data.load("train").images))
 
 
 def code() -> str:
