@@ -326,9 +326,9 @@ def train_cifar10(
 ) -> None:
     """Train a class-conditional denoiser on CIFAR-10, and write it as safetensors with a card.
 
-    The same command goes on where a run was stopped, by whatever end. --minutes is turned into a number of images by
-    a short trial, which also finds the fastest arithmetic and layout. Several GPUs: torchrun --nproc-per-node N -m
-    studies.cli train cifar10 ...
+    The same command goes on where a run was stopped, by whatever end; its folder shows samples.png meanwhile.
+    --minutes is turned into a number of images by a short trial, which also finds the fastest arithmetic and layout.
+    Several GPUs: torchrun --nproc-per-node N -m studies.cli train cifar10 --device cuda ...
 
     \b
     exactscore train cifar10 --minutes 90

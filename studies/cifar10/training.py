@@ -1,5 +1,6 @@
 """A training run as a person sees it: a trial of what is fastest, a bar, sample grids, and the finished weights."""
 
+import math
 import os
 import platform
 import sys
@@ -13,12 +14,21 @@ import torch
 import torch.distributed as dist
 
 from studies.cifar10 import cache
+from studies.cifar10.conventions import of_training
+from studies.cifar10.data import as_images
 from studies.cifar10.loading import Card, save
+from studies.cifar10.model import NetworkModel
 from studies.cifar10.network import SIZES
 from studies.cifar10.objective import BINS
 from studies.cifar10.train import LOG_EVERY, Run, Settings, quickest, read_log, settings_in, train
+from theory import EDM, SOLVERS, karras, solve
 
 MINUTES = 60.0
+
+SAMPLES_EVERY = 180.0
+"""Seconds between two grids of samples."""
+
+SAMPLE_STEPS = 18
 
 
 def run_in_terminal(given: Mapping[str, Any], minutes: float | None, out: Path | None, device: str) -> None:
@@ -49,6 +59,22 @@ def run_in_terminal(given: Mapping[str, Any], minutes: float | None, out: Path |
     if first:
         card = finish(run)
         say(f"written: {folder} (loss {card.loss:.4f}); 'exactscore validate {folder}' says what it does.")
+
+
+def draw_samples(run: Run, path: Path) -> None:
+    """Eight samples of each class by the averaged weights, from the same noise every time, as one picture."""
+    from PIL import Image
+
+    labels = torch.arange(80) % 10
+    model = NetworkModel(run.averaged(), of_training(run.settings.parameterisation, run.network.labels), EDM(), labels)
+    grid = karras(EDM(), SAMPLE_STEPS, start=-math.log(80.0), end=-math.log(0.02))
+    z = torch.randn(80, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(run.device)
+    with torch.no_grad():
+        end = solve(SOLVERS["dpm_pp.2m"](), model, 80.0 * z, grid, last="denoise", keep=False).end
+    pixels = as_images(end.flatten(1).cpu()).view(8, 10, 3, 32, 32).permute(0, 3, 1, 4, 2).reshape(256, 320, 3)
+    fresh = path.with_suffix(f".{os.getpid()}.tmp")
+    Image.fromarray(pixels.numpy()).save(fresh, format="PNG")
+    fresh.replace(path)
 
 
 def finish(run: Run) -> Card:
@@ -93,12 +119,15 @@ def _watch(run: Run, say: Any, first: bool) -> None:
     columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not (first and console.is_terminal)) as bar:
         task = bar.add_task("", total=run.settings.steps)
-        said = seen = time.monotonic()
+        said = seen = drawn = time.monotonic()
         for line in train(run):
             now = time.monotonic()
             speed, seen = LOG_EVERY * run.settings.batch / max(now - seen, 1e-9), now
             told = f"loss {line['loss']:.4f}, {speed:.0f} images/s"
             bar.update(task, completed=run.step, description=told)
+            if first and (now - drawn > SAMPLES_EVERY or run.step == run.settings.steps):
+                draw_samples(run, run.folder / "samples.png")
+                drawn = seen = time.monotonic()
             if not console.is_terminal and (now - said > 30 or run.step == run.settings.steps):
                 left = (run.settings.steps - run.step) * run.settings.batch / speed / 60
                 say(f"step {run.step:,} of {run.settings.steps:,}, {told}, {left:.0f} min left.")
