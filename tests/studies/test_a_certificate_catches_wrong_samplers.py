@@ -12,7 +12,7 @@ from studies.certificate import SECTIONS, order_on, rows, unequal
 from studies.certify import certify, settings
 from studies.target import FunctionTarget, load
 from studies.testing import check_solver
-from theory import VPLinear
+from theory import Exact, VPLinear, solve, uniform_lambda
 from theory.solvers import DDIM, DPM2, AdamsBashforth, DPMpp2M, DPMpp2S, DPMpp3M, DPMpp3S, Facts, Heun, Solver, Step
 
 FILE = """
@@ -137,8 +137,17 @@ MUTANTS = [Broken(inner, how) for inner in (*ONE_STEP, *MULTISTEP) for how in AN
 MUTANTS += [Broken(inner, how) for inner in MULTISTEP for how in ("forgets", "stale")]
 
 
-def test_there_are_enough_mutants():
-    assert len(MUTANTS) >= 40
+def test_every_kind_of_breaking_meets_every_solver_it_can_break():
+    """What each does is seen on the solver itself, so none of the mutants is the solver over again."""
+    grid = uniform_lambda(VPLinear(), 6)
+    x = torch.tensor([[0.4], [-1.1], [0.9]], dtype=torch.float64)
+    model = Exact(CERTIFIED["mixture"], grid.process)
+    for mutant in MUTANTS:
+        start = x.float() if mutant.how == "double" else x.clone()
+        found, right = (solve(each, model, start.clone(), grid) for each in (mutant, mutant.inner))
+        same = torch.equal(found.end, right.end) and found.end.dtype == right.end.dtype
+        assert not same or found.evaluations != right.evaluations or mutant.how == "double", repr(mutant)
+    assert {m.how for m in MUTANTS} == {*ANY, "forgets", "stale"}
 
 
 @pytest.mark.parametrize("solver", (*ONE_STEP, *MULTISTEP), ids=repr)
