@@ -189,8 +189,11 @@ class Conventions:
 
     def as_json(self) -> dict[str, Any]:
         names = {kind: name for name, kind in ALL_PROCESSES.items()}
-        process = {"name": names[type(self.process)], **asdict(self.process)}  # pyright: ignore[reportArgumentType]
-        return {f.name: process if f.name == "process" else getattr(self, f.name) for f in fields(self)}
+        numbers = asdict(self.process)  # pyright: ignore[reportArgumentType]
+        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in numbers.items()}
+        process = {"name": names[type(self.process)], **listed}
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**found, "process": process, "range": list(self.range)}
 
 
 def from_json(found: Any) -> Conventions:
@@ -264,5 +267,5 @@ def whole(value: Any) -> bool:
 def short(value: Any) -> str:
     """The value as it is, or its beginning: a stranger's file may put anything there."""
     text = value if isinstance(value, str) else repr(value)
-    text = " ".join(text[:200].split())
+    text = " ".join("".join(c if c.isprintable() else " " for c in text[:200]).split())
     return text if len(text) <= 80 else text[:77] + "..."
