@@ -8,6 +8,7 @@ from torch import Tensor
 
 from toy_distributions.averages import BITS, CACHED, LOGIT_UNITS, faintest
 from toy_distributions.cloud import FEW_DIMENSIONS, SLACK, Cloud
+from toy_distributions.grids import gridded_sums
 
 ROWS = 2048
 """Points worked on together: their running sums stay in the cache while the data streams past."""
@@ -36,7 +37,15 @@ class Streamed(NamedTuple):
 def streamed_means(cloud: Cloud, x: Tensor, alpha: float, spread: float) -> Streamed:
     """sum_k r_k m_k at x (n, d) with log r_k = log w_k - |x - alpha m_k|^2 / (2 spread), for the centres m_k (K, d)."""
     if cloud.dim <= FEW_DIMENSIONS:
-        return _in_few_dimensions(cloud.means, cloud.log_weights, x, alpha, spread)
+        gridded = gridded_sums(cloud, x, alpha, spread)
+        if gridded is None:
+            return _in_few_dimensions(cloud.means, cloud.log_weights, x, alpha, spread)
+        mean, sure = gridded
+        rest = (~sure).nonzero()[:, 0]
+        if len(rest):
+            found = _in_few_dimensions(cloud.means, cloud.log_weights, x[rest], alpha, spread)
+            mean[rest], sure[rest] = found
+        return Streamed(mean, sure)
     w = x - alpha * cloud.centre
     sure = cloud.units((w**2).sum(-1), alpha, spread) <= SLACK
     mean = torch.empty_like(x)

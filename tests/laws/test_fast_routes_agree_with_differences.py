@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.laws.checks import EPS, rounding, typical, worst
-from toy_distributions import GaussianMixture, averages, mixture, parts, streams
+from toy_distributions import GaussianMixture, averages, grids, mixture, parts, streams
+from toy_distributions.cloud import Cloud
 
 LEVELS = [(1.0, 1e-6), (0.7, 1e-3), (0.7, 0.3), (0.01, 1.0), (0.0, 1.0), (1.0, 30.0), (1.0, 1e4)]
 
@@ -146,9 +147,59 @@ def test_streams_agree(d, sigma, monkeypatch):
 
 
 def in_blocks(monkeypatch):
-    """Many blocks, so that the maximum runs."""
+    """Many blocks, so that the maximum runs, and no way round them."""
+    monkeypatch.setattr(streams, "gridded_sums", lambda *_: None)
     for name, size in (("CACHED", 7 * streams.ROWS), ("QUERIES", 50), ("WEIGHTS", 50 * 30)):
         monkeypatch.setattr(streams, name, size)
+
+
+def on_a_grid(d: int, sigma: float, dtype: torch.dtype = torch.float64, aside: float = 0.0) -> tuple[float, float]:
+    """The largest error of sums through a grid, in units of the bound, and the share of rows that it answers."""
+    generator = torch.Generator().manual_seed(d)
+    small = GaussianMixture.empirical(torch.randn(300, d, dtype=torch.float64, generator=generator)).to(dtype)
+    x = torch.cat([typical(small, 0.7, sigma, 200), 3 * typical(small, 0.7, sigma, 10, seed=1)]).to(dtype)
+    x[-1] += aside
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grids, "NODES_PER_POINT", 10_000)
+        found = grids.gridded_sums(Cloud(small.means, small._log_weights), x, 0.7, sigma**2)
+    if found is None:
+        return 0.0, 0.0
+    mean, sure = found
+    exact, x = small.to(torch.float64), x[sure].double()
+    plain = exact.posterior_mean(x, 0.7, sigma)
+    bound = torch.finfo(dtype).eps / EPS * (rounding(exact, x, 0.7, sigma).mean + 1e-12 * (plain.norm(dim=-1) + 1))
+    return worst((mean[sure].double() - plain).norm(dim=-1), bound), sure.double().mean().item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("d", [1, 2])
+def test_sums_through_a_grid_agree(d, dtype):
+    for sigma, least in ((1e-3, 0.0), (0.1, 0.9), (0.5, 0.95), (3.0, 0.95), (1e4, 0.95)):
+        miss, share = on_a_grid(d, sigma, dtype)
+        assert miss <= 1, sigma
+        assert share >= least, sigma
+    assert on_a_grid(d, 0.5, dtype, aside=1e30)[0] <= 1
+    assert on_a_grid(3, 0.5, dtype) == (0, 0)
+
+
+def test_a_grid_too_coarse_is_caught(monkeypatch):
+    monkeypatch.setattr(grids, "SAFETY", 1e-8)
+    assert on_a_grid(2, 0.5)[0] > 1
+
+
+def test_a_grid_that_ends_before_the_points_is_caught(monkeypatch):
+    whole = grids.Grid
+    monkeypatch.setattr(grids, "Grid", lambda low, high, dtype: whole(low + 3, high - 3, dtype))
+    assert on_a_grid(2, 0.5)[0] > 1
+
+
+def test_a_grid_trusted_where_its_sums_vanish_is_caught(monkeypatch):
+    lone = GaussianMixture.empirical(torch.tensor([[0.0, 0.0], [100.0, 100.0]], dtype=torch.float64))
+    x = torch.tensor([[50.0, 50.1]], dtype=torch.float64).repeat(20_000, 1)
+    cloud = Cloud(lone.means, lone._log_weights)
+    found = grids.gridded_sums(cloud, x, 1.0, 1.0)
+    assert found is not None
+    assert not found[1].any()
 
 
 @pytest.mark.parametrize("d", [2, 40])
