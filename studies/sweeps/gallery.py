@@ -77,7 +77,8 @@ def sheet(table: "DataFrame") -> "Figure":
         arrows = np.frombuffer(base64.b64decode(str(row["score"])), np.int8).reshape(ARROWS, ARROWS, 2)
         ax.imshow(np.sqrt(density / 255), origin="lower", extent=(0, 1, 0, 1), cmap="Blues", vmax=1.3)
         line = (np.arange(ARROWS) + 0.5) / ARROWS
-        ax.quiver(line, line, *(arrows[..., i] / 127.0 for i in (0, 1)), scale=9, width=0.008, headwidth=4, alpha=0.8)
+        look = {"scale": 9, "width": 0.008, "headwidth": 4, "alpha": 0.8}
+        ax.quiver(line, line, *(arrows[..., i] / 127.0 for i in (0, 1)), rasterized=True, **look)  # else megabytes
         title = rf"{row['law']}, $\sigma = {row['sigma']:g}$"
         ax.set_title(title, fontsize=min(5.5, 160 / len(title)), pad=2)  # the longest fit their panel
     return figure
