@@ -15,12 +15,13 @@ from theory.grid import TimeGrid, alternating
 from theory.models import Exact
 from theory.process import VE, NoiseProcess
 from theory.slope import observed_order
+from toy_distributions import LAWS as ZOO
 from toy_distributions import GaussianMixture
 from toy_distributions.base import Distribution
 
 LAWS: dict[str, Distribution] = {
-    "gaussian": GaussianMixture.gaussian(0.7, 0.25),
-    "mixture": GaussianMixture([0.3, 0.5, 0.2], [[-1.0], [0.4], [1.2]], [0.05, 0.1, 0.04]),
+    "gaussian": ZOO["gaussian_1d"](),
+    "mixture": ZOO["mixture_1d"](),
     "plane": GaussianMixture([0.4, 0.6], [[-1.0, 0.5], [0.6, -0.4]], [[0.3, 0.08], [0.05, 0.2]]),
 }
 LADDERS = ((20, 40, 80, 160, 320), (40, 80, 160, 320, 640), (120, 200, 340, 580, 1000))

@@ -22,7 +22,6 @@ from theory.models import Exact
 from theory.process import NoiseProcess
 from theory.reference import flow
 from theory.strong import strong_order
-from toy_distributions import GaussianMixture
 
 FIELD = ("ddim", "heun.k", "dpm_pp.2m", "dpm_pp.3m")
 
@@ -70,7 +69,7 @@ def end_rule(target: Target, process: NoiseProcess) -> Iterator[Row]:
     """How far the last step to sigma = 0, by x0 = D, leaves the exact end, however fine the grid."""
     if stochastic(target):
         return
-    law, cleanest = GaussianMixture.gaussian(0.7, 0.25), 6.0
+    law, cleanest = LAWS["gaussian"], 6.0
     at = process.level_at(LAM_END)
     x = states(law, process, 4)
     end = flow(law, x, process.level_at(LAM_START), at)
