@@ -98,14 +98,15 @@ def _hub_file(hub: ModuleType, name: str, download: bool) -> Path:
     except Exception as error:  # not in the hub's cache; its exception types differ from release to release
         if not download:
             raise Unusable(f"its local cache lacks {HUB_DATASET}") from error
-    _reach(hub.constants.ENDPOINT)  # one short try: the client itself retries for half a minute without a network
+    reach(hub.constants.ENDPOINT)  # one short try: the client itself retries for half a minute without a network
     try:
         return Path(hub.hf_hub_download(HUB_DATASET, name, repo_type="dataset"))
     except Exception as error:  # as above
         raise Unusable(f"it did not give {HUB_DATASET} ({one_line(error)})") from error
 
 
-def _reach(address: str) -> None:
+def reach(address: str) -> None:
+    """Raises Unusable within five seconds where nobody answers at that address."""
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=5).close()
     except urllib.error.HTTPError as answer:  # an answer, if an unfriendly one: somebody is there

@@ -5,6 +5,7 @@ import importlib.util
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from studies.cifar10.batches import one_line
 from studies.cifar10.conventions import Conventions, VPTable, finite, short, whole
+from studies.cifar10.downloads import reach
 from studies.cifar10.loading import fits, served
 from studies.cifar10.model import NetworkModel
-from studies.cifar10.tensors import Entry, read_into, read_json
+from studies.cifar10.tensors import LARGEST, Entry, read_into, read_json
 
 CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -44,13 +46,19 @@ def from_hub(name: str) -> Path:
         raise ValueError(f"{name} is sought on the hub, which needs: pip install 'exactscore[hub]'.") from error
 
     def fetch(*choices: str) -> Path:
-        last: Exception | None = None
+        for kept in filter(None, (_kept(hub, name, choice) for choice in choices)):
+            return Path(kept)
+        first: Exception | None = None
         for choice in choices:
             try:
+                reach(hub.constants.ENDPOINT)  # one short try: the client itself retries for half a minute
+                size = hub.get_hf_file_metadata(hub.hf_hub_url(name, choice)).size
+                if not 0 < (size or 0) <= LARGEST:
+                    raise ValueError(f"{choice} of {size or 0:,} bytes, beyond {LARGEST:,}")
                 return Path(hub.hf_hub_download(name, choice))
             except Exception as error:  # the hub's exception types differ from release to release
-                last = error
-        raise ValueError(f"{name} must be on the hub, with {choices[0]}; it says: {one_line(short(str(last)))}.")
+                first = first or error
+        raise ValueError(f"{name} must be on the hub, with {choices[0]}; it says: {one_line(short(str(first)))}.")
 
     def place(file: str) -> tuple[str, ...]:
         return (file, f"unet/{file}") if file != SCHEDULER else (file, f"scheduler/{file}")
@@ -61,7 +69,14 @@ def from_hub(name: str) -> Path:
     return found.parent.parent if found.parent.name == "unet" else found.parent
 
 
-def load(folder: Path) -> NetworkModel:
+def _kept(hub: Any, name: str, file: str) -> str | None:
+    """The file's place in the hub's own cache, without a network."""
+    with suppress(Exception):
+        return hub.hf_hub_download(name, file, local_files_only=True)
+    return None
+
+
+def load(folder: Path, labels: Tensor | None = None) -> NetworkModel:
     """The UNet2DModel of a folder, with config.json and scheduler_config.json, alone or under unet/ and scheduler/.
 
     Its scheduler's betas and prediction_type are its conventions; images run from -1 to 1, the level is told as the
@@ -70,9 +85,9 @@ def load(folder: Path) -> NetworkModel:
     """
     config = _object(_first(folder, CONFIG, "unet"))
     path = _first(folder, SCHEDULER, "scheduler")
-    least, labels = _checked(config, folder)
+    least, known = _checked(config, folder)
     process, kind = of_scheduler(_object(path), path)
-    conventions = Conventions(kind, process, "t", (-1.0, 1.0), labels, None)
+    conventions = Conventions(kind, process, "t", (-1.0, 1.0), known, None)
     weights = next((p for name in WEIGHTS for p in (folder / "unet" / name, folder / name) if p.exists()), None)
     if weights is None:
         raise ValueError(f"{folder} must hold {WEIGHTS[0]}; it does not.")
@@ -84,7 +99,7 @@ def load(folder: Path) -> NetworkModel:
         return built[0].state_dict()
 
     read_into(weights, build, sha256=None, rename=_renamed)
-    return served(DiffusersNetwork(built[0]), conventions)
+    return served(DiffusersNetwork(built[0]), conventions, labels)
 
 
 def of_scheduler(found: Mapping[str, Any], path: Path) -> tuple[VPTable, str]:
@@ -168,8 +183,8 @@ def _checked(config: Mapping[str, Any], folder: Path) -> tuple[int, int]:
     if not whole(labels) or not 0 <= labels <= 100_000:
         raise ValueError(f"num_class_embeds must be a number up to 100,000; got {short(labels)}.")
     for name, value in config.items():
-        small = finite(value) and abs(value) <= 10_000
-        if not (small or value is None or isinstance(value, bool) or len(str(value)) <= 300):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (abs(value) <= 10_000 if number else len(str(value)) <= 300):
             raise ValueError(f"{name} in {folder}'s {CONFIG} must be a small number or name; got {short(value)}.")
     return sum(layers * 9 * c * c for c in widths), labels
 

@@ -133,8 +133,8 @@ def read_card(place: Path) -> Card:
         raise ValueError(f"{path}: {error}") from error
 
 
-def load(source: str | Path, *, card: Card | Path | None = None) -> NetworkModel:
-    """A network on its own process, in float32 and eval mode.
+def load(source: str | Path, *, card: Card | Path | None = None, labels: Tensor | None = None) -> NetworkModel:
+    """A network on its own process, in float32 and eval mode; for labels, which one without a null label needs.
 
     source: a folder of ours (card.json, weights.safetensors); a file of weights, safetensors or torch.save, whose card
     is ``card``, or lies beside it with the ending .json or as card.json; a folder in diffusers' format with a
@@ -144,14 +144,14 @@ def load(source: str | Path, *, card: Card | Path | None = None) -> NetworkModel
     if not path.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)):
         from studies.cifar10 import foreign
 
-        return foreign.load(foreign.from_hub(str(source)))
+        return foreign.load(foreign.from_hub(str(source)), labels)
     if path.is_dir():
         if (path / CARD).exists() or card is not None:
-            return _ours(path / WEIGHTS, card or path)
+            return _ours(path / WEIGHTS, card or path, labels)
         if any((path / part / "config.json").exists() for part in ("", "unet")):
             from studies.cifar10 import foreign
 
-            return foreign.load(path)
+            return foreign.load(path, labels)
         raise ValueError(
             f"a network's folder must hold {CARD} and {WEIGHTS}, or config.json and scheduler_config.json; "
             f"{path} holds {short(', '.join(sorted(os.listdir(path))[:8]) or 'nothing')}."
@@ -165,10 +165,10 @@ def load(source: str | Path, *, card: Card | Path | None = None) -> NetworkModel
             f"{path} must come with a card, {path.stem}.json or {CARD}: its architecture and conventions "
             f"are declared, never guessed; got none."
         )
-    return _ours(path, card)
+    return _ours(path, card, labels)
 
 
-def _ours(weights: Path, card: Card | Path) -> NetworkModel:
+def _ours(weights: Path, card: Card | Path, labels: Tensor | None) -> NetworkModel:
     card = card if isinstance(card, Card) else read_card(card)
     built: list[UNet] = []
 
@@ -183,7 +183,7 @@ def _ours(weights: Path, card: Card | Path) -> NetworkModel:
         return built[0].state_dict()
 
     read_into(weights, build, sha256=card.sha256)
-    return served(built[0], card.conventions)
+    return served(built[0], card.conventions, labels)
 
 
 def fits(weights: Path, entries: Mapping[str, Entry], least: int) -> None:
@@ -195,9 +195,9 @@ def fits(weights: Path, entries: Mapping[str, Entry], least: int) -> None:
         )
 
 
-def served(network: nn.Module, conventions: Conventions) -> NetworkModel:
+def served(network: nn.Module, conventions: Conventions, labels: Tensor | None) -> NetworkModel:
     network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # pyright: ignore
-    return NetworkModel(network, conventions, conventions.process)
+    return NetworkModel(network, conventions, conventions.process, labels)
 
 
 def _unet_arguments(architecture: Mapping[str, Any]) -> dict[str, Any]:

