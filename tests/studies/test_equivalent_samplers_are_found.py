@@ -6,7 +6,7 @@ from studies.sweeps.equivalences import CONTROL, REASONS, SAME, SETTINGS, distan
 from theory import SOLVERS
 
 AFFINE = ("linear_path", "edm")
-ONLY_THERE = {("euler.t", "euler.k"): AFFINE, ("heun.t", "heun.k"): ("edm",)}
+ONLY_THERE = {("euler.t", "euler.k"): AFFINE, ("heun.t", "heun.k"): ("edm",), ("deis.rho_ab3", "deis.t_ab3"): ("edm",)}
 
 
 @pytest.mark.parametrize(("a", "b"), [(a, b) for a, b, _ in REASONS], ids=lambda name: name)

@@ -17,8 +17,9 @@ class GeometricMidpoint(Solver):
 
         y_m = y_s + (k_m - k_s) eps_s,   k_m = sqrt(k_s k_t),      y_t = y_s + (k_t - k_s) eps(alpha_m y_m, k_m).
 
-    Order 2 in h_max: k_m is (k_s + k_t) / 2 up to O(h^2). Exact for eps constant along the trajectory. Not
-    DPM-Solver-2, which has the same stage and other weights.
+    Order 2 in h_max: k_m is (k_s + k_t) / 2 up to O(h^2). Exact for eps constant along the trajectory. It is
+    DPM-Solver-2 with r1 = 1/2: the weight 1 / (2 r1) leaves the middle prediction alone, sigma_t (e^h - 1) is
+    alpha_t (k_s - k_t), and the middle in lambda is this mean in k.
     Source: crowson2022kdiffusion, sample_dpm_2.
     """
 
