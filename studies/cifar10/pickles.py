@@ -91,7 +91,7 @@ def _look_through(path: Path, file: BinaryIO, size: int) -> None:
                     f"data.pkl of {path} must have at most {LARGEST_PICKLE:,} bytes; got {pickles[0].file_size:,}."
                 )
             raw = archive.read(pickles[0])
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, struct.error) as error:
+    except (zipfile.BadZipFile, EOFError, RuntimeError, OSError, struct.error) as error:
         raise ValueError(f"{path} must be a whole zip file of torch.save; got: {short(str(error))}.") from error
     _scan(path, raw)
 
