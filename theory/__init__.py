@@ -1,7 +1,7 @@
 """The mathematics of noise processes, models, solvers, exact output laws and divergences. No files, no plots."""
 
 from theory.estimate import Estimate, Range, Verdict, at_least, at_most, near
-from theory.grid import GRIDS, TimeGrid, karras, quadratic, uniform_lambda, uniform_time
+from theory.grid import GRIDS, TimeGrid, karras, log_snr_power, quadratic, uniform_lambda, uniform_time
 from theory.laws import Transported, affine_map, law_of
 from theory.models import Counted, Exact, Model, Perturbed, Thresholded
 from theory.noise import Brownian, Independent, PerRow, no_noise
@@ -55,6 +55,7 @@ __all__ = [
     "at_most",
     "karras",
     "law_of",
+    "log_snr_power",
     "near",
     "no_noise",
     "quadratic",

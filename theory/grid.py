@@ -79,6 +79,20 @@ def karras(process: NoiseProcess, steps: int, *, start: float = -3.0, end: float
     return TimeGrid(process, [process.time_at(lam) for lam in lams])
 
 
+def log_snr_power(
+    process: NoiseProcess, steps: int, *, start: float = -3.0, end: float = 3.0, power: float = 2.0
+) -> TimeGrid:
+    """lambda_i = end + (start - end) (1 - i / steps)^power: equal steps in a root of the way in lambda still to go.
+
+    power = 1 is uniform in lambda; above 1 the steps shrink towards the data, below it towards the noise.
+    """
+    if not power > 0:
+        raise ValueError(f"power must be > 0; got power={power}.")
+    steps = count("steps", steps)
+    lams = [end + (start - end) * (1 - i / steps) ** power for i in range(steps)]
+    return TimeGrid(process, [process.time_at(lam) for lam in [*lams, end]])
+
+
 def alternating(
     process: NoiseProcess, steps: int, *, start: float = -3.0, end: float = 3.0, ratio: float = 3.0
 ) -> TimeGrid:
@@ -95,6 +109,7 @@ GRIDS = {
     "uniform_time": uniform_time,
     "quadratic": quadratic,
     "karras": karras,
+    "log_snr_power": log_snr_power,
     "alternating": alternating,
 }
 

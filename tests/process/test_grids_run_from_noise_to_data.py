@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from theory import GRIDS, LinearPath, TimeGrid, VPLinear, karras, quadratic, uniform_lambda, uniform_time
+from theory import (
+    GRIDS,
+    LinearPath,
+    TimeGrid,
+    VPLinear,
+    karras,
+    log_snr_power,
+    quadratic,
+    uniform_lambda,
+    uniform_time,
+)
 
 PROCESS = VPLinear()
 
@@ -24,6 +34,16 @@ def test_karras_is_uniform_in_a_power_of_k():
     k = torch.tensor([at.k for at in karras(PROCESS, 10, start=-3, end=3, rho=7).levels], dtype=torch.float64)
     spacing = (k ** (1 / 7)).diff()
     torch.testing.assert_close(spacing, spacing[:1].expand_as(spacing), rtol=1e-10, atol=0)
+
+
+def test_log_snr_power_is_uniform_in_a_root_of_the_way_to_go():
+    lams = torch.tensor([at.lam for at in log_snr_power(PROCESS, 10, start=-3, end=3, power=2).levels])
+    roots = ((3 - lams) / 6).clamp_min(0) ** 0.5
+    torch.testing.assert_close(roots, torch.linspace(1, 0, 11, dtype=lams.dtype), rtol=0, atol=1e-7)
+    assert log_snr_power(PROCESS, 10, power=1.0).h_max == pytest.approx(uniform_lambda(PROCESS, 10).h_max)
+    assert log_snr_power(PROCESS, 10, power=3.0).h_max > uniform_lambda(PROCESS, 10).h_max + 0.5
+    with pytest.raises(ValueError, match="power must be > 0; got power=0"):
+        log_snr_power(PROCESS, 4, power=0)
 
 
 def test_h_max_is_the_largest_step_in_lambda():
