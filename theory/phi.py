@@ -54,6 +54,16 @@ def phi_of(k: int, z: Tensor) -> Tensor:
     return torch.where(z.abs() < SERIES_BELOW, series / math.factorial(k), value)
 
 
+def exponential_moments(count: int, z: SupportsFloat) -> list[float]:
+    """int_0^1 e^{(1-u) z} u^n du = n! phi_{n+1}(z), for n < count."""
+    return [math.factorial(n) * phi(n + 1, z) for n in range(count)]
+
+
+def exponential_weights(places: Sequence[float], z: SupportsFloat) -> list[float]:
+    """w with sum_j w_j p(places[j]) = int_0^1 e^{(1-u) z} p(u) du for every polynomial p of degree < len(places)."""
+    return weights_at(places, exponential_moments(len(places), z))
+
+
 def weights_at(places: Sequence[float], moments: Sequence[float]) -> list[float]:
     """w with sum_j w_j places[j]^n = moments[n] for n < len(places): exact for every polynomial of that degree.
 

@@ -87,12 +87,12 @@ MULTISTEP = [
         "if False and before is not None:",
     ),
     Mutant("unipc.2: corrector without the new point", "unipc", "_unipc_2", "s, [now, *history])", "s, [*history])"),
-    Mutant("unipc.2: missing half of B2", "unipc", "_unipc_2", "math.expm1(z) * h / (2 * z)", "math.expm1(z) * h / z"),
+    Mutant("unipc.2: missing half of B2", "unipc", "_unipc_2", "else 0.5 * moments[0]", "else moments[0]"),
     Mutant(
-        "unipc.3: forgotten factorial",
+        "unipc.3: forgotten moment",
         "unipc",
         "_unipc_3",
-        "h * math.factorial(n) * phi(n + 1, z)",
-        "h * phi(n + 1, z)",
+        "exponential_moments(len(places), z)",
+        "[*exponential_moments(len(places) - 1, z), 0.0]",
     ),
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from theory.models import Answered
+from theory.phi import weights_at
 from theory.solvers.base import SOLVERS, Facts, Solver, Step, extra
 
 _NODES, _WEIGHTS = (part.tolist() for part in np.polynomial.legendre.leggauss(16))
@@ -127,8 +128,7 @@ class ERSDE(Solver):
                 slope / first + bend * low,
                 bend * high,
             ]
-        powers = np.arange(len(places))
-        return np.linalg.solve(np.array(places)[None, :] ** powers[:, None], moments).tolist()
+        return weights_at(places, moments)
 
 
 @SOLVERS.add("er_sde.1")

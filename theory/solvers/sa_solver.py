@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from theory.models import Answered
+from theory.phi import exponential_weights
 from theory.process import Level
 from theory.solvers.base import SOLVERS, Facts, Solver, Step, extra
-from theory.solvers.sde_dpm import exponential_weights
 
 
 @SOLVERS.add("sa_solver")

@@ -5,29 +5,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from theory.models import Answered
-from theory.phi import phi
+from theory.phi import exponential_moments, weights_at
 from theory.prediction import Kind
 from theory.solvers.base import SOLVERS, Facts, Solver, Step, extra
 
 Weights = Literal["exact", "released"]
 
 
-def exponential_weights(places: Sequence[float], z: float, weights: Weights = "exact") -> list[float]:
-    """w with sum_j w_j p(places[j]) = int_0^1 e^{(1-u) z} p(u) du for every polynomial p of degree < len(places).
-
-    One of the places is 0. "released" puts half of int e^{(1-u) z} du in place of int e^{(1-u) z} u du for two places
-    and halves the integral of u^2 for three, as the code that the authors released does.
+def _weights(places: Sequence[float], z: float, weights: Weights) -> list[float]:
+    """``exponential_weights``, or what stands in the code that the authors released: half of int e^{(1-u) z} du in
+    place of int e^{(1-u) z} u du for two places, and half the integral of u^2 for three.
     """
-    moments = [math.factorial(n) * phi(n + 1, z) for n in range(len(places))]
+    moments = exponential_moments(len(places), z)
     if weights == "released" and len(places) == 2:
         moments[1] = 0.5 * moments[0]
     if weights == "released" and len(places) == 3:
         moments[2] = 0.5 * moments[2]
-    powers = np.arange(len(places))
-    return np.linalg.solve(np.array(places)[None, :] ** powers[:, None], moments).tolist()
+    return weights_at(places, moments)
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,7 @@ class SDEDPM(Solver):
             z, decay, scale = h, t.alpha / s.alpha, -t.sigma
             std = t.sigma * math.sqrt(self.eta * math.expm1(2 * h))
         x = decay * x
-        weights = exponential_weights([float(at.lam - s.lam) / h for at, _ in history], z, self.weights)
+        weights = _weights([float(at.lam - s.lam) / h for at, _ in history], z, self.weights)
         for weight, (_, value) in zip(weights, history, strict=True):
             x = x + (scale * (1 + self.eta) * h * weight) * value
         if self.eta > 0:

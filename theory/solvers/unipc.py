@@ -1,13 +1,12 @@
 """Exponential Adams methods: predictors (UniP, the multistep methods of the DPM family) and correctors (UniPC)."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
 from theory.models import Answered
-from theory.phi import phi, weights_at
+from theory.phi import exponential_moments, weights_at
 from theory.prediction import Kind
 from theory.process import Level
 from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step, combined, extra
@@ -90,16 +89,16 @@ class ExponentialAdams(Solver):
         """From x at s to t, with the polynomial through the points, of which the newest may lie at t."""
         h = float(t.lam - s.lam)
         z, decay, scale = (-h, t.sigma / s.sigma, t.alpha) if self.reads == "x0" else (h, t.alpha / s.alpha, -t.sigma)
-        weights = self._weights([float(at.lam - s.lam) / h for at, _ in points], h, z)
+        weights = self._weights([float(at.lam - s.lam) / h for at, _ in points], z)
         return combined(
-            decay, x, *((scale * weight, value) for weight, (_, value) in zip(weights, points, strict=True))
+            decay, x, *((scale * h * weight, value) for weight, (_, value) in zip(weights, points, strict=True))
         )
 
-    def _weights(self, places: list[float], h: float, z: float) -> list[float]:
-        """Of the predictions at lam_s + place h, one of which is 0, in h int_0^1 e^{(1-u) z} (prediction) du."""
-        moments = [h * math.factorial(n) * phi(n + 1, z) for n in range(len(places))]
+    def _weights(self, places: list[float], z: float) -> list[float]:
+        """Of the predictions at lam_s + place h, one of which is 0, in int_0^1 e^{(1-u) z} (prediction) du."""
+        moments = exponential_moments(len(places), z)
         if len(places) == 2 and self.halves != "exact":
-            moments[1] = h / 2 if self.halves == "b1" else math.expm1(z) * h / (2 * z)
+            moments[1] = 0.5 if self.halves == "b1" else 0.5 * moments[0]
         return weights_at(places, moments)
 
 
