@@ -25,7 +25,7 @@ from studies.cifar10.conventions import short
 RATIO = 1.1
 """Unpacked bytes by packed ones: torch.save stores without compression."""
 LARGEST_DIRECTORY = 2**21
-LARGEST_PICKLE = 2**20
+LARGEST_PICKLE = 2**18
 CPU_SECONDS, WALL_SECONDS, SPARE_BYTES = 20, 60, 2**27
 
 STORAGES = ("DoubleStorage", "FloatStorage", "HalfStorage", "BFloat16Storage")
@@ -36,12 +36,13 @@ ALLOWED = {
     *(f"torch {name}" for name in STORAGES),
 }
 """All that a plain dict of tensors or parameters names."""
-OPCODES = (
+_PLAIN = (
     "PROTO STOP MARK EMPTY_DICT EMPTY_TUPLE EMPTY_LIST TUPLE TUPLE1 TUPLE2 TUPLE3 DICT LIST NONE "
     "NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE GLOBAL "
     "BINPUT LONG_BINPUT BINGET LONG_BINGET REDUCE BUILD BINPERSID SETITEM SETITEMS "
     "APPEND APPENDS"
 )
+OPCODES = frozenset(_PLAIN.split())
 
 
 @contextmanager
@@ -118,7 +119,7 @@ def _scan(path: Path, raw: bytes) -> None:
         for code, argument, _ in pickletools.genops(raw):
             if code.name == "GLOBAL" and argument not in ALLOWED:
                 raise ValueError(_refusal(path, str(argument).replace(" ", ".")))
-            if code.name not in OPCODES.split():
+            if code.name not in OPCODES:
                 raise ValueError(_refusal(path, f"the operation {code.name}"))
             if code.name == "LONG_BINPUT" and isinstance(argument, int) and argument > len(raw):
                 raise ValueError(f"data.pkl of {path} must number what it remembers in order; got {argument:,}.")

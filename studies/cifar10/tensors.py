@@ -9,6 +9,7 @@ import json
 import math
 import stat
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +20,11 @@ from torch import Tensor
 
 from studies.cifar10.conventions import short
 
-LARGEST = 2**30
-"""Bytes a file of weights may have; the largest U-Nets for 32 x 32 images have about a quarter of that."""
-LARGEST_HEADER = 2**22
+LARGEST = 2**29
+"""Bytes a file of weights may have; the larger U-Nets for 32 x 32 images have about half of that."""
+LARGEST_HEADER = 2**21
+MOST = 10_000
+"""Tensors in a file; a U-Net has hundreds."""
 LARGEST_JSON = 2**20
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -75,8 +78,8 @@ def strict_json(raw: bytes, what: str) -> Any:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {short(next(n for n in found if names.count(n) > 1))!r} twice")
+        counts = Counter(name for name, _ in pairs)
+        raise ValueError(f"the key {short(counts.most_common(1)[0][0])!r} twice")
     return found
 
 
@@ -103,6 +106,8 @@ def header(path: Path, file: BinaryIO, size: int) -> dict[str, Entry]:
     if not isinstance(found, dict):
         raise ValueError(f"the header of {path} must be an object; got {type(found).__name__}.")
     found.pop("__metadata__", None)
+    if len(found) > MOST:
+        raise ValueError(f"{path} must hold at most {MOST:,} tensors; got {len(found):,}.")
     entries = {name: _entry(path, name, about, 8 + length, size) for name, about in found.items()}
     due = 8 + length
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
