@@ -9,7 +9,7 @@ from torch import Tensor
 
 from studies.claim import FAILS, claim, near
 from theory.adaptive import solve_adaptive
-from theory.convergence import path_order
+from theory.convergence import path_error, path_order, path_reference
 from theory.divergences import kl
 from theory.estimate import Estimate
 from theory.grid import TimeGrid, uniform_lambda
@@ -21,6 +21,7 @@ from theory.slope import observed_order
 from theory.solvers import Solver, solve
 from theory.solvers.ddim import DDIM
 from theory.solvers.dpm import DPM2, DPM3, DPM12, DPM23
+from theory.solvers.dpm_fast import DPMFast
 from toy_distributions.mixture import GaussianMixture
 
 PROCESS = VPLinear()
@@ -215,3 +216,21 @@ def adaptive_cost(pair: int = 23) -> Estimate:
     ]
     early, late = (math.log(b / a) / math.log(100) for a, b in pairwise(counts))
     return Estimate(late, abs(late - early) / 3 + 1 / counts[1] / math.log(100), "two ratios of counts")
+
+
+@claim(
+    "dpm_solver.fast.order",
+    statement='A "fast" run of N = 1 mod 3 evaluations, of DPM-Solver-3 and one DDIM step at its end, has order 2 '
+    "(mixture): the single DDIM step errs by O(h^2).",
+    source="lu2022dpm, section 3.4",
+    accepted=near(2.0, 0.1),
+    control={"rest": 2},
+)
+def fast_order(rest: int = 1) -> Estimate:
+    """rest: N mod 3; with 2 the last step is DPM-Solver-2, of local error O(h^3), and the order is 3."""
+    reference = path_reference(TRIMODAL, PROCESS, n=4)
+    runs = [
+        path_error(DPMFast(3 * steps - 3 + rest), TRIMODAL, PROCESS, steps, reference)
+        for steps in (20, 40, 80, 160, 320)
+    ]
+    return observed_order([grid.h_max for grid, _ in runs], [error for _, error in runs], floor=1e-12)
