@@ -45,17 +45,19 @@ SINGLE_STEP = [
     Mutant("rk4.k: last stage at the first node", "runge_kutta", "_rk4_k", "return s if c == 0 else t", "return s"),
     Mutant("rk4.lam: k of the wrong node", "runge_kutta", "_rk4_lam", "else -at.k * eps", "else -s.k * eps"),
     Mutant("heun.lam: forgotten alpha", "runge_kutta", "_heun_lam", "else -at.k * eps", "else -at.sigma * eps"),
-    Mutant("dpm.2: missing division by r1", "dpm", "DPM2", "slope = self.weight / self.r1 *", "slope = self.weight *"),
+    Mutant(
+        "dpm.2: missing division by r1",
+        "dpm",
+        "DPM2",
+        "slope = self.weight / self.r1 * gain",
+        "slope = self.weight * gain",
+    ),
     Mutant("dpm.3: wrong phi index", "dpm", "DPM3", "h * phi(2, h) / self.r2", "h * phi(3, h) / self.r2"),
     Mutant("dpm.3: r2 for its square", "dpm", "DPM3", "self.r2**2 / self.r1 * h", "self.r2 / self.r1 * h"),
+    Mutant("dpm.12: stage at the end", "dpm", "DPM12", "level_at(s.lam + self.r1 * h)", "level_at(s.lam + h)"),
     Mutant(
-        "dpm.12: stage of a whole step",
-        "dpm",
-        "DPM12",
-        "u = s1.alpha / s.alpha * x - s1.sigma * math.expm1(0.5 * h) * e",
-        "u = s1.alpha / s.alpha * x - s1.sigma * math.expm1(h) * e",
+        "dpm.23: half the turn of a stage", "dpm", "DPM23", "self.r2**2 / self.r1 * h", "0.5 * self.r2**2 / self.r1 * h"
     ),
-    Mutant("dpm.23: half the turn of a stage", "dpm", "DPM23", "turn = 4 / 3 * h", "turn = 2 / 3 * h"),
     Mutant(
         "dpm_pp.2s: wrong log base",
         "dpm_pp",
@@ -74,8 +76,8 @@ SINGLE_STEP = [
         "dpm_pp.3s: sign of phi's argument",
         "dpm_pp",
         "DPMpp3S",
-        "h * phi(2, -h) / self.r2 * second",
-        "h * phi(2, h) / self.r2 * second",
+        "h * phi(2, -h) / self.r2",
+        "h * phi(2, h) / self.r2",
     ),
     Mutant(
         "pndm.f (its start): last stage at the middle",

@@ -2,7 +2,7 @@
 
 from studies.mutants.base import Mutant
 
-_ADD_NOISE = "x = x + (self.noise_scale * std) * noise(s, t, x)"
+_ADD_NOISE = "(self.noise_scale * std, noise(s, t, x))"
 
 STOCHASTIC = [
     Mutant(
@@ -78,8 +78,8 @@ STOCHASTIC = [
         "er_sde.1: forgotten alpha ratio",
         "er_sde",
         "_er_sde_1",
-        "y = (t.alpha / s.alpha * (1 - moments[0])) * x",
-        "y = (1 - moments[0]) * x",
+        "combined(t.alpha / s.alpha * (1 - moments[0]), x",
+        "combined(1 - moments[0], x",
     ),
     Mutant("er_sde.2: power off by one", "er_sde", "_er_sde_2", "n * v ** (n - 1)", "n * v**n"),
     Mutant(
@@ -100,8 +100,8 @@ STOCHASTIC = [
         "sa_solver: noise not damped by the corrector",
         "sa_solver",
         "SASolver",
-        "math.exp(-eta * h)) * self.x + self.kick",
-        "math.exp(-eta * h)) * (self.x + self.kick)",
+        "(1.0, self.kick)",
+        "(t.sigma / s.sigma * math.exp(-eta * h), self.kick)",
     ),
     Mutant(
         "seeds.1: missing two in the noise",

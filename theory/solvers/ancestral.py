@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from theory.prediction import Kind
 from theory.process import Level
-from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step
+from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step, combined
 from theory.solvers.dpm_pp import DPMpp2S
 from theory.solvers.euler_heun import Euler
 
@@ -29,8 +29,8 @@ class GeometricMidpoint(Solver):
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         m = model.process.level_at(0.5 * (s.lam + t.lam))
-        u = m.alpha / s.alpha * x + m.alpha * (m.k - s.k) * model(x, s).eps
-        return Step(t.alpha / s.alpha * x + t.alpha * (t.k - s.k) * model(u, m).eps)
+        u = combined(m.alpha / s.alpha, x, (m.alpha * (m.k - s.k), model(x, s).eps))
+        return Step(combined(t.alpha / s.alpha, x, (t.alpha * (t.k - s.k), model(u, m).eps)))
 
 
 @SOLVERS.add("euler.ancestral")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from theory.phi import phi
 from theory.prediction import Kind
-from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step
+from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step, combined
 
 
 @SOLVERS.add("dpm.2")
@@ -19,12 +19,14 @@ class DPM2(Solver):
         x_t = (alpha_t / alpha_s) x_s - sigma_t (e^h - 1) [ e_s + (weight / r1) (e(u, s1) - e_s) ]
 
     Exact for a constant e, at any h. Order 2 in h_max for every r1 in (0, 1].
-    weight: 1/2 is the method; any other value has order 1 and serves as a control.
+    weight: 1/2 is the method; any other value has order 1 and serves as a control. estimate: whether Step.error is
+    the difference to the DDIM step inside, the term with ``weight``.
     Source: lu2022dpm, algorithm 1 (r1 = 1/2) and eq. 4.1.
     """
 
     r1: float = 0.5
     weight: float = 0.5
+    estimate: bool = False
 
     def __post_init__(self):
         if not 0 < self.r1 <= 1:
@@ -39,9 +41,11 @@ class DPM2(Solver):
         h = t.lam - s.lam
         s1 = model.process.level_at(s.lam + self.r1 * h)
         e = model(x, s).eps
-        u = s1.alpha / s.alpha * x - s1.sigma * math.expm1(self.r1 * h) * e
-        slope = self.weight / self.r1 * (model(u, s1).eps - e)
-        return Step(t.alpha / s.alpha * x - t.sigma * math.expm1(h) * (e + slope))
+        first = model(combined(s1.alpha / s.alpha, x, (-s1.sigma * math.expm1(self.r1 * h), e)), s1).eps
+        gain = -t.sigma * math.expm1(h)
+        slope = self.weight / self.r1 * gain
+        end = combined(t.alpha / s.alpha, x, (gain - slope, e), (slope, first))
+        return Step(end, error=slope * (first - e) if self.estimate else None)
 
 
 @SOLVERS.add("dpm.3")
@@ -57,13 +61,15 @@ class DPM3(Solver):
 
     Exact for e affine in lambda and independent of x. Order 3 in h_max if and only if r2 = 2/3, for every r1 in
     (0, 1): the last line needs 1/r2 int u^2 weights to match, (1/2) r2 = 1/3. Any other r2 has order 2, a control.
-    correct: False leaves the correction of u2 out, which has order 2, another.
+    correct: False leaves the correction of u2 out, which has order 2, another. estimate: whether Step.error is the
+    difference to the step of DPM-Solver-2 with this r1, which shares the first stage.
     Source: lu2022dpm, algorithm 2 (r1 = 1/3, r2 = 2/3).
     """
 
     r1: float = 1 / 3
     r2: float = 2 / 3
     correct: bool = True
+    estimate: bool = False
 
     def __post_init__(self):
         for name, r in (("r1", self.r1), ("r2", self.r2)):
@@ -79,12 +85,15 @@ class DPM3(Solver):
         h = t.lam - s.lam
         s1, s2 = (model.process.level_at(s.lam + r * h) for r in (self.r1, self.r2))
         e = model(x, s).eps
-        u1 = s1.alpha / s.alpha * x - s1.sigma * math.expm1(self.r1 * h) * e
-        turn = self.r2**2 / self.r1 * h * phi(2, self.r2 * h) if self.correct else 0.0
-        first = model(u1, s1).eps - e
-        u2 = s2.alpha / s.alpha * x - s2.sigma * (math.expm1(self.r2 * h) * e + turn * first)
-        second = model(u2, s2).eps - e
-        return Step(t.alpha / s.alpha * x - t.sigma * (math.expm1(h) * e + h * phi(2, h) / self.r2 * second))
+        first = model(combined(s1.alpha / s.alpha, x, (-s1.sigma * math.expm1(self.r1 * h), e)), s1).eps
+        gain = -s2.sigma * math.expm1(self.r2 * h)
+        turn = -s2.sigma * (self.r2**2 / self.r1 * h * phi(2, self.r2 * h)) if self.correct else 0.0
+        second = model(combined(s2.alpha / s.alpha, x, (gain - turn, e), (turn, first)), s2).eps
+        gain, bend = -t.sigma * math.expm1(h), -t.sigma * (h * phi(2, h) / self.r2)
+        end = combined(t.alpha / s.alpha, x, (gain - bend, e), (bend, second))
+        if not self.estimate:
+            return Step(end)
+        return Step(end, error=bend * (second - e) - 0.5 / self.r1 * gain * (first - e))
 
 
 @SOLVERS.add("dpm.12")
@@ -97,15 +106,10 @@ class DPM12(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(order=2, evaluations=2, reads=Kind.EPS, exact=Exactness(Kind.EPS, "lam", 0))
+        return DPM2().facts
 
     def step(self, model, x, s, t, memory, noise) -> Step:
-        h = t.lam - s.lam
-        s1 = model.process.level_at(s.lam + 0.5 * h)
-        e = model(x, s).eps
-        u = s1.alpha / s.alpha * x - s1.sigma * math.expm1(0.5 * h) * e
-        error = -t.sigma * math.expm1(h) * (model(u, s1).eps - e)
-        return Step(t.alpha / s.alpha * x - t.sigma * math.expm1(h) * e + error, error=error)
+        return DPM2(estimate=True).step(model, x, s, t, memory, noise)
 
 
 @SOLVERS.add("dpm.23")
@@ -118,17 +122,7 @@ class DPM23(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(order=3, evaluations=3, reads=Kind.EPS, exact=Exactness(Kind.EPS, "lam", 1))
+        return DPM3().facts
 
     def step(self, model, x, s, t, memory, noise) -> Step:
-        h = t.lam - s.lam
-        s1, s2 = (model.process.level_at(s.lam + r * h) for r in (1 / 3, 2 / 3))
-        e = model(x, s).eps
-        u1 = s1.alpha / s.alpha * x - s1.sigma * math.expm1(h / 3) * e
-        first = model(u1, s1).eps - e
-        turn = 4 / 3 * h * phi(2, 2 / 3 * h)
-        u2 = s2.alpha / s.alpha * x - s2.sigma * (math.expm1(2 / 3 * h) * e + turn * first)
-        second = model(u2, s2).eps - e
-        higher, lower = 1.5 * h * phi(2, h), 1.5 * math.expm1(h)
-        end = t.alpha / s.alpha * x - t.sigma * (math.expm1(h) * e + higher * second)
-        return Step(end, error=t.sigma * (lower * first - higher * second))
+        return DPM3(estimate=True).step(model, x, s, t, memory, noise)

@@ -114,12 +114,12 @@ class DPMpp3S(Solver):
         h = t.lam - s.lam
         s1, s2 = (model.process.level_at(s.lam + r * h) for r in (self.r1, self.r2))
         x0 = model(x, s).x0
-        u1 = s1.sigma / s.sigma * x - s1.alpha * math.expm1(-self.r1 * h) * x0
-        first = model(u1, s1).x0 - x0
-        turn = self.r2**2 / self.r1 * h * phi(2, -self.r2 * h)
-        u2 = s2.sigma / s.sigma * x + s2.alpha * (turn * first - math.expm1(-self.r2 * h) * x0)
-        second = model(u2, s2).x0 - x0
-        return Step(t.sigma / s.sigma * x + t.alpha * (h * phi(2, -h) / self.r2 * second - math.expm1(-h) * x0))
+        first = model(combined(s1.sigma / s.sigma, x, (-s1.alpha * math.expm1(-self.r1 * h), x0)), s1).x0
+        gain = -s2.alpha * math.expm1(-self.r2 * h)
+        turn = s2.alpha * (self.r2**2 / self.r1 * h * phi(2, -self.r2 * h))
+        second = model(combined(s2.sigma / s.sigma, x, (gain - turn, x0), (turn, first)), s2).x0
+        gain, bend = -t.alpha * math.expm1(-h), t.alpha * (h * phi(2, -h) / self.r2)
+        return Step(combined(t.sigma / s.sigma, x, (gain - bend, x0), (bend, second)))
 
 
 @SOLVERS.add("dpm_pp.3m")

@@ -8,7 +8,7 @@ import numpy as np
 
 from theory.models import Answered
 from theory.phi import weights_at
-from theory.solvers.base import SOLVERS, Facts, Solver, Step, extra
+from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined, extra
 
 _NODES, _WEIGHTS = (part.tolist() for part in np.polynomial.legendre.leggauss(16))
 PANEL = 1.0
@@ -83,16 +83,15 @@ class ERSDE(Solver):
         s_lam, t_lam = float(s.lam), float(t.lam)
         moments = self._moments(s_lam, t_lam, len(history))
         places = [float((s.k - at.k) / (s.k - t.k)) for at, _ in history]
-        y = (t.alpha / s.alpha * (1 - moments[0])) * x
-        for weight, (_, x0) in zip(self._weights(places, moments), history, strict=True):
-            y = y + (t.alpha * weight) * x0
+        weights = self._weights(places, moments)
+        terms = [(t.alpha * weight, x0) for weight, (_, x0) in zip(weights, history, strict=True)]
         if self.phi is not ode:
             # 1 - (r k_s / k_t)^2, with no difference of squares
             fresh = -math.expm1(2 * (self._log_ratio(s_lam, t_lam) + t_lam - s_lam))
             if fresh < -1e-12:
                 raise ValueError(f"phi must make phi(k) / k rise with k; it falls from k={t.k:.6g} to k={s.k:.6g}.")
-            y = y + (t.sigma * math.sqrt(max(fresh, 0.0))) * noise(s, t, x)
-        return Step(y, memory=kept)
+            terms.append((t.sigma * math.sqrt(max(fresh, 0.0)), noise(s, t, x)))
+        return Step(combined(t.alpha / s.alpha * (1 - moments[0]), x, *terms), memory=kept)
 
     def _log_ratio(self, s_lam: float, t_lam: float) -> float:
         """log(phi(k_t) / phi(k_s))."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from theory.models import Answered
 from theory.phi import exponential_weights
 from theory.process import Level
-from theory.solvers.base import SOLVERS, Facts, Solver, Step, extra
+from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined, extra
 
 
 @SOLVERS.add("sa_solver")
@@ -82,7 +82,7 @@ class SASolver(Solver):
             return Step(found, memory=(None, kept))
         if self.corrector and move is not None:
             x = move.to(s, points[: self.corrector + 1])
-        move = _Move(x, s, self._squared(self.tau(s) if callable(self.tau) else self.tau), 0.0)
+        move = _Move(x, s, self._squared(self.tau(s) if callable(self.tau) else self.tau), None)
         if self.tau != 0:
             fresh = -math.expm1(-2 * move.eta * (t.lam - s.lam))
             move = _Move(x, s, move.eta, t.sigma * math.sqrt(fresh) * noise(s, t, x))
@@ -96,14 +96,15 @@ class _Move:
     x: Tensor
     s: Level
     eta: float
-    kick: Tensor | float
+    kick: Tensor | None
 
     def to(self, t: Level, points):
         """With the polynomial through the points, of which the newest may lie at t."""
         s, eta = self.s, self.eta
         h = float(t.lam - s.lam)
         weights = exponential_weights([float(at.lam - s.lam) / h for at, _ in points], -(1 + eta) * h)
-        x = (t.sigma / s.sigma * math.exp(-eta * h)) * self.x + self.kick
-        for weight, (_, x0) in zip(weights, points, strict=True):
-            x = x + (t.alpha * (1 + eta) * h * weight) * x0
-        return x
+        scale = t.alpha * (1 + eta) * h
+        terms = [(scale * weight, x0) for weight, (_, x0) in zip(weights, points, strict=True)]
+        if self.kick is not None:
+            terms.append((1.0, self.kick))
+        return combined(t.sigma / s.sigma * math.exp(-eta * h), self.x, *terms)

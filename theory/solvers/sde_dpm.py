@@ -8,7 +8,7 @@ from typing import Literal
 from theory.models import Answered
 from theory.phi import exponential_moments, weights_at
 from theory.prediction import Kind
-from theory.solvers.base import SOLVERS, Facts, Solver, Step, extra
+from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined, extra
 
 Weights = Literal["exact", "released"]
 
@@ -100,13 +100,12 @@ class SDEDPM(Solver):
         else:
             z, decay, scale = h, t.alpha / s.alpha, -t.sigma
             std = t.sigma * math.sqrt(self.eta * math.expm1(2 * h))
-        x = decay * x
         weights = _weights([float(at.lam - s.lam) / h for at, _ in history], z, self.weights)
-        for weight, (_, value) in zip(weights, history, strict=True):
-            x = x + (scale * (1 + self.eta) * h * weight) * value
+        scale *= (1 + self.eta) * h
+        terms = [(scale * weight, value) for weight, (_, value) in zip(weights, history, strict=True)]
         if self.eta > 0:
-            x = x + (self.noise_scale * std) * noise(s, t, x)
-        return Step(x, memory=kept)
+            terms.append((self.noise_scale * std, noise(s, t, x)))
+        return Step(combined(decay, x, *terms), memory=kept)
 
 
 @SOLVERS.add("sde_dpm_pp.1")

@@ -7,7 +7,7 @@ from typing import Literal
 from theory.phi import phi
 from theory.prediction import Kind
 from theory.process import Level
-from theory.solvers.base import SOLVERS, Facts, Solver, Step
+from theory.solvers.base import SOLVERS, Facts, Solver, Step, combined
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,12 @@ class SEEDS(Solver):
             """P x + G [P_1 value + turn (other - value)] + kick, from s to the level at."""
             d = float(at.lam - s.lam)
             decay, gain = self._decay(s, at), at.alpha if self.reads == "x0" else at.sigma
-            u = decay * x + (gain * (self._part(1, d) - turn)) * value
+            terms = [(gain * (self._part(1, d) - turn), value)]
             if turn:
-                u = u + (gain * turn) * other
-            return u if eta == 0 else u + kick
+                terms.append((gain * turn, other))
+            if eta > 0:
+                terms.append((1.0, kick))
+            return combined(decay, x, *terms)
 
         if self.stages == 1:
             return Step(reach(t, kicks[0], 0.0, value))
