@@ -28,7 +28,8 @@ def studies_of(model: str, *, quick: bool = False) -> dict[str, Study]:
     reason = served.unavailable(model) or data.unavailable(download=True)
     if reason:
         raise ValueError(f"cannot validate {model}: {reason}")
-    name = model if model == "shipped" else str(Path(model).resolve())
+    known = model != "shipped" and Path(model).exists()
+    name = str(Path(model).resolve()) if known else model  # else a hub's name, or nothing
     served.network(name)  # a broken one is said at once
     found = {}
     studies = registry("studies")

@@ -1,4 +1,4 @@
-"""Networks by name for studies: "shipped", or a file or folder that ``loading.load`` takes; loaded once a process."""
+"""Networks by name for studies: "shipped", or what ``loading.load`` takes; loaded once a process."""
 
 import hashlib
 from functools import cache
@@ -40,7 +40,8 @@ def unavailable(name: str = "shipped") -> str | None:
 def digest(name: str = "shipped") -> str:
     """What results with a network rest on beside laws and solvers: the code for networks, and the network's files."""
     found, there = hashlib.sha256(), place(name)
-    for file in [*Path(__file__).parent.glob("*.py"), *(there.rglob("*") if there.is_dir() else [there])]:
+    beside = [there, there.with_suffix(".json"), there.parent / "card.json"]
+    for file in [*Path(__file__).parent.glob("*.py"), *(there.rglob("*") if there.is_dir() else beside)]:
         if file.is_file():
             found.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     return found.hexdigest()
