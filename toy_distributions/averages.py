@@ -31,10 +31,10 @@ BITS = math.log2(math.e)
 CACHED = 1 << 19
 """Elements of a buffer: large enough to hide the cost of a call, small enough for the caches (4 MiB in float64)."""
 
-STRETCH = 1 << 13
+STRETCH = 1 << 14
 """Points screened together."""
 
-PAIRS = 1 << 18
+PAIRS = 1 << 19
 """Elements (contenders x dim) looked at together."""
 
 NEGLIGIBLE = 1e-60
@@ -173,41 +173,53 @@ def _crowded(mask: Tensor) -> bool:
 
 
 class _Screen:
-    """Which components of terms can weigh anything at a point: those whose upper bound is not below all others'.
+    """Which components of terms can weigh anything at a point: those whose upper bound is not below a lower one.
 
-    With y = W x - W alpha m in float32, off by at most (d + 3) eps (|W| |x| + |W alpha m| + |y|), the energy lies
-    between half the squares of |y| less and more that bound.
+    About the centre c of the means, z = x - c and P = W^T W, the logit is linear in the F = d (d + 3) / 2 + 1
+    features z_i z_j, z_i, 1: one product of matrices in float32. By Cauchy and Schwarz the terms add up in size to no
+    more than (1/2) |P| |z|^2 + |P m| |z| + (1/2) m P m + |height|, and the logit is off by at most (F + 8) eps of it.
     """
 
     def __init__(self, terms: Terms):
-        components, d = terms.means.shape
-        roots = terms.roots()
-        at_mean = torch.einsum("kde,ke->kd", roots, terms.means)
-        self.eps = (d + 3) * torch.finfo(torch.float32).eps
-        self.steep = self.eps * roots.flatten(1).norm(dim=-1).float()
-        self.far = self.eps * at_mean.norm(dim=-1).float()
-        self.heights = terms.heights.float()
-        self.table = torch.cat([roots, -at_mean.unsqueeze(-1)], -1).float().flatten(0, 1).T.contiguous()
+        self.centre = terms.means.mean(0)
+        roots, away = terms.roots().double(), (terms.means - self.centre).double()
+        precision = roots.mT @ roots
+        pull = (precision @ away.unsqueeze(-1)).squeeze(-1)
+        own = 0.5 * (roots @ away.unsqueeze(-1)).square().sum((-2, -1))
+        heights = terms.heights.double()
+        self.components, d = terms.means.shape
+        upper = torch.triu_indices(d, d, device=away.device)
+        squares = precision[:, upper[0], upper[1]] * torch.where(upper[0] == upper[1], -0.5, -1.0)
+        self.table = torch.cat([squares, pull, (heights - own).unsqueeze(-1)], -1).float()
+        eps = (self.table.shape[1] + 8) * torch.finfo(torch.float32).eps
+        sizes = (0.5 * precision.flatten(1).norm(dim=-1), pull.norm(dim=-1), own + heights.abs())
+        self.sizes = eps * torch.stack(sizes, -1).float()
         tiny = torch.finfo(terms.means.dtype).tiny * torch.finfo(terms.means.dtype).eps
         self.reach = -max(math.log(NEGLIGIBLE), math.log(tiny))
-        self.rows = max(64, CACHED * 2 // (components * d))
-        self.shape = components, d
+        self.rows = max(64, 2 * CACHED // self.table.shape[1])
 
     def __call__(self, x: Tensor) -> Tensor:
         """(n, K) of bool."""
-        x = torch.cat([x.float(), x.new_ones(len(x), 1, dtype=torch.float32)], -1)
-        out = torch.empty(len(x), self.shape[0], dtype=torch.bool, device=x.device)
-        buffer = x.new_empty(min(self.rows, len(x)), self.table.shape[1])
-        for here, found in zip(x.split(self.rows), out.split(self.rows), strict=True):
-            y = torch.mm(here, self.table, out=buffer[: len(here)])
-            size = torch.linalg.vector_norm(y.view(len(here), *self.shape), dim=-1)
-            off = self.steep * here[:, :-1].norm(dim=-1, keepdim=True) + self.far + self.eps * size
-            highest = self.heights - 0.5 * (size - off).clamp_min(0).square()
-            lowest = (self.heights - 0.5 * (size + off).square()).amax(-1, keepdim=True)
-            rounding = 16 * self.eps * (lowest.abs() + self.heights.abs().amax() + self.reach)
-            # written so that what overflows float32 stays in
-            torch.logical_not(highest < lowest - self.reach - rounding, out=found)
-        return out
+        d, count = x.shape[-1], self.table.shape[1]
+        z = (x - self.centre).float().T.contiguous()
+        out = torch.empty(self.components, len(x), dtype=torch.bool, device=x.device)
+        buffer = z.new_empty(count * min(self.rows, len(x)))
+        for here, found in zip(z.split(self.rows, -1), out.split(self.rows, -1), strict=True):
+            features = buffer[: count * here.shape[1]].view(count, -1)
+            begin = 0
+            for i in range(d):
+                torch.mul(here[i], here[i:], out=features[begin : begin + d - i])
+                begin += d - i
+            features[begin:-1], features[-1] = here, 1.0
+            logits = self.table @ features
+            length = torch.linalg.vector_norm(here, dim=0)
+            off = self.sizes @ torch.stack([length.square(), length, torch.ones_like(length)])
+            if not bool((logits.sum() + off.sum()).isfinite()):
+                found.fill_(True)  # what overflows float32 stays in
+                continue
+            lowest = (logits - off).amax(0)
+            torch.ge(logits.add_(off), lowest - self.reach, out=found)
+        return out.T
 
 
 def _over_pairs(terms: Terms, pull: Pull, x: Tensor, mask: Tensor) -> Averages:
