@@ -20,8 +20,7 @@ from theory.process import Level, NoiseProcess, VPLinear
 from theory.slope import observed_order
 from theory.solvers import Solver, solve
 from theory.solvers.ddim import DDIM
-from theory.solvers.dpm import DPM2, DPM3, DPM12, DPM23
-from theory.solvers.dpm_fast import DPMFast
+from theory.solvers.dpm import DPM2, DPM3, DPM12, DPM23, DPMFast
 from toy_distributions.mixture import GaussianMixture
 
 PROCESS = VPLinear()

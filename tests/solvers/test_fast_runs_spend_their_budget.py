@@ -8,7 +8,7 @@ from theory.convergence import path_error, path_reference
 from theory.models import Exact
 from theory.noise import no_noise
 from theory.slope import observed_order
-from theory.solvers.dpm_fast import METHODS, DPMFast
+from theory.solvers.dpm import METHODS, DPMFast
 from toy_distributions import GaussianMixture
 
 PROCESS = VPLinear()

@@ -9,7 +9,7 @@ from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step, Traject
 from theory.solvers.churn import Churn
 from theory.solvers.ddim import DDIM
 from theory.solvers.ddpm import DDPM
-from theory.solvers.dpm import DPM2, DPM3, DPM12, DPM23
+from theory.solvers.dpm import DPM2, DPM3, DPM12, DPM23, DPMFast
 from theory.solvers.dpm_pp import DPMpp2M, DPMpp2S, DPMpp3M, DPMpp3S
 from theory.solvers.er_sde import ERSDE
 from theory.solvers.euler_heun import Euler, Heun
@@ -40,6 +40,7 @@ __all__ = [
     "Ancestral",
     "AnnealedLangevin",
     "Churn",
+    "DPMFast",
     "DPMpp2M",
     "DPMpp2S",
     "DPMpp3M",
