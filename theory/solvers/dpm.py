@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from theory.phi import phi
 from theory.prediction import Kind
 from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step, combined
+from theory.solvers.ddim import DDIM
+from toy_distributions.shapes import count
 
 
 @SOLVERS.add("dpm.2")
