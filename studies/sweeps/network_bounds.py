@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PROCESS = EDM()
 K_START, K_END = 80.0, 0.004
-IMAGES = 64
+IMAGES = 32
 ODE_IMAGES, ODE_STEPS = 16, 48
 
 
@@ -75,7 +75,7 @@ STEPS = [4, 8, 16, 32, 64]
     threads=2,
 )
 def network_bounds(model: str, variance: str, steps: int, *, seed: int) -> Values:
-    """Bits a dimension on 64 test images (16 for the ODE), without labels; gaussian_...: of the Gaussian fit.
+    """Bits a dimension on 32 test images (16 for the ODE), without labels; gaussian_...: of the Gaussian fit.
 
     error: two standard errors over the images, of the ODE's number and of the reconstruction term.
     """

@@ -40,8 +40,9 @@ GUIDANCE = 2.0
 def network_samples(model: str, solver: str, steps: int, *, seed: int) -> Values:
     """Ten images, one a class, on Karras' grid from k = 80 to 0.02 and denoised there; guidance 2."""
     made = SOLVERS[solver]()
-    labels = torch.arange(EACH)
-    served = network(model, labels=labels, guidance=GUIDANCE)
+    served = network(model)
+    if served.conventions.labels:
+        served = network(model, labels=torch.arange(EACH), guidance=GUIDANCE)
     grid = karras(PROCESS, steps, start=-math.log(K_START), end=-math.log(K_END))
     noise = Independent(0) if made.facts.stochastic else no_noise
     with torch.no_grad():
