@@ -38,9 +38,9 @@ SHOWN = {"network": "network", "labelled": "network, told the class", "empirical
 def network_errors(model: str, split: str, lam: float, *, seed: int) -> Values:
     """Mean squared error a pixel of x_0 given x_0 + k eps, on the same 256 images and the same noise for all.
 
-    network: without labels; labelled: told the class, if it knows classes. empirical: the exact denoiser of the 50,000 training images,
-    which none can beat on them on average; gaussian: of their Gaussian fit, the best linear one. ..._above:
-    differences to the network's, image by image. Each with two standard errors.
+    network: without labels; labelled: told the class, if it knows classes. empirical: the exact denoiser of the 50,000
+    training images, which none can beat on them on average; gaussian: of their Gaussian fit, the best linear one.
+    ..._above: differences to the network's, image by image. Each with two standard errors.
     """
     images, labels = pixels(split, IMAGES)
     process = EDM()

@@ -78,7 +78,7 @@ def _rms(x: Tensor) -> float:
     "network_orders",
     question="Do solvers keep their orders on a trained network, as they do on the Gaussian fitted to its data?",
     axes={"model": ["shipped"], "solver": DETERMINISTIC, "steps": STEPS},
-    where=lambda cell: cell["steps"] <= MOST.get(SOLVERS[cell["solver"]]().facts.order or 0.0, 80),
+    where=lambda cell: int(cell["steps"]) <= MOST.get(SOLVERS[str(cell["solver"])]().facts.order or 0.0, 80),
     available=lambda: unavailable("shipped") or data.unavailable(download=True),
     rests_on=digest,
     max_jobs=1,
