@@ -5,17 +5,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
 def test_the_python_example_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    example = EXAMPLES[0]
     assert len(example.strip().splitlines()) <= 13
     run = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr
     mean, divergence = run.stdout.strip().splitlines()
     assert "tensor(" in mean and "quadrature" in divergence
+
+
+def test_the_example_for_solver_authors_passes_and_can_fail():
+    found: dict = {}
+    exec(EXAMPLES[1], found)
+    found["test_euler_keeps_what_it_declares"]()
+    exec(EXAMPLES[1].replace("evaluations=1)", 'evaluations=2), sections=("evaluations",)'), found)
+    with pytest.raises(AssertionError, match="the model counts others"):
+        found["test_euler_keeps_what_it_declares"]()
+    assert len(EXAMPLES) == 2
 
 
 def test_every_command_shown_exists():
