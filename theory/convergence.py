@@ -73,21 +73,23 @@ def path_order(
     return observed_order([grid.h_max for grid, _ in runs], [error for _, error in runs], floor=1e-12)
 
 
+def law_error(solver: Solver, law: GaussianMixture, process: NoiseProcess, steps: int) -> tuple[TimeGrid, float]:
+    """The grid, and |mean - exact| + |std - exact| in y = x / alpha of the exact output law on one Gaussian, summed."""
+    grid = uniform_lambda(process, steps, start=LAM_START, end=LAM_END)
+    last = grid.levels[-1]
+    got, exact = law_of(solver, law, process, grid), law.noised(float(last.alpha), float(last.sigma))
+    spreads = [torch.linalg.eigvalsh(each.cov).sqrt() for each in (got, exact)]
+    misses = (got.mean - exact.mean).abs().sum() + (spreads[0] - spreads[1]).abs().sum()
+    return grid, float(misses / last.alpha)
+
+
 def law_order(solver: Solver, law: GaussianMixture, process: NoiseProcess, steps: Sequence[int]) -> Estimate:
     """The observed weak order in h_max on one Gaussian: of |mean - exact| + |std - exact| in y = x / alpha, summed.
 
     The law of the output is exact (``law_of``), so nothing is sampled; started from the true law at LAM_START.
     """
-    h, errors = [], []
-    for count in steps:
-        grid = uniform_lambda(process, count, start=LAM_START, end=LAM_END)
-        last = grid.levels[-1]
-        got, exact = law_of(solver, law, process, grid), law.noised(float(last.alpha), float(last.sigma))
-        spreads = [torch.linalg.eigvalsh(each.cov).sqrt() for each in (got, exact)]
-        misses = (got.mean - exact.mean).abs().sum() + (spreads[0] - spreads[1]).abs().sum()
-        h.append(grid.h_max)
-        errors.append(float(misses / last.alpha))
-    return observed_order(h, errors, floor=1e-13)
+    runs = [law_error(solver, law, process, count) for count in steps]
+    return observed_order([grid.h_max for grid, _ in runs], [error for _, error in runs], floor=1e-13)
 
 
 def strong_error(

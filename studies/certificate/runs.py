@@ -1,6 +1,8 @@
 """The order of whole runs, along paths and in law, the floor of the end, and error against evaluations."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
 
 from studies.certificate.row import (
     BAND,
@@ -16,11 +18,12 @@ from studies.certificate.row import (
 )
 from studies.target import SolverTarget, Target
 from theory import SOLVERS
-from theory.convergence import LAM_END, LAM_START, law_order
+from theory.convergence import LAM_END, LAM_START, law_error, law_order
 from theory.grid import uniform_lambda
 from theory.models import Exact
 from theory.process import NoiseProcess
 from theory.reference import flow
+from theory.solvers.runge_kutta import RK4, RungeKutta
 from theory.strong import strong_order
 
 FIELD = ("ddim", "heun.k", "dpm_pp.2m", "dpm_pp.3m")
@@ -38,6 +41,44 @@ def orders(target: Target, process: NoiseProcess) -> Iterator[Row]:
             declared,
             lambda ladder, law=law, grid=grid: order_on(target, LAWS[law], grid, process, ladder),
         )
+
+
+def accurate_start(target: Target, process: NoiseProcess) -> Iterator[Row]:
+    """The order of a multistep method whose ``start`` is RK4 in place of its own, against what it declares then.
+
+    The usual start of one or two points limits the order and so hides what a wrong third point loses.
+    """
+    if stochastic(target) or target.facts is None or not target.facts.multistep:
+        return
+    fact = "order, mixture, accurate start"
+    if not isinstance(target, SolverTarget) or not hasattr(target.solver, "start"):
+        yield Row(fact, "-", "-", "OPEN", "another start cannot be given to it")
+        return
+    started = SolverTarget(target.name, replace(cast(Any, target.solver), start=RungeKutta(RK4)))
+    yield judged_order(
+        fact, started.facts and started.facts.order,
+        lambda ladder: order_on(started, LAWS["mixture"], target.grid, process, ladder),
+    )  # fmt: skip
+
+
+def bias(target: Target, process: NoiseProcess) -> Iterator[Row]:
+    """Whether a stochastic solver's error in law, exact on a Gaussian, vanishes with the step or stays."""
+    facts, counts, fact = target.facts, (40, 80, 160), "bias that stays as the step vanishes"
+    if facts is None or not facts.stochastic:
+        return
+    if not isinstance(target, SolverTarget):
+        yield Row(fact, "-", "-", "OPEN", "exact propagation needs a Solver")
+        return
+    errors = [law_error(target.solver, WIDE, process, steps)[1] for steps in counts]
+    measured = ", ".join(f"{error:.1e} in {steps}" for steps, error in zip(counts, errors, strict=True))
+    if not facts.weak_order:
+        yield Row(fact, "-", measured, "OPEN", "nothing is declared")
+    elif errors[2] < 0.4 * errors[0] or errors[2] < 1e-12:  # a first-order error falls to a quarter
+        yield Row(fact, "none", measured, "HOLDS")
+    elif errors[2] > 0.8 * errors[0] and errors[2] > 0.8 * errors[1]:
+        yield Row(fact, "none", measured, "FAILS", "the error in law does not fall with the step")
+    else:
+        yield Row(fact, "none", measured, "OPEN", "it falls, but not as an order does")
 
 
 def stochastic_orders(target: Target, process: NoiseProcess) -> Iterator[Row]:

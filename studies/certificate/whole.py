@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from studies.certificate.behaviour import batches, evaluations, reproducible, single_precision
 from studies.certificate.one_step import exactness, ratios
 from studies.certificate.row import LAWS, Row, states, stochastic
-from studies.certificate.runs import end_rule, orders, stochastic_orders
+from studies.certificate.runs import accurate_start, bias, end_rule, orders, stochastic_orders
 from studies.target import InputChanged, Target
 from theory.models import Exact
 from theory.noise import Independent, no_noise
@@ -18,7 +18,9 @@ SECTIONS: dict[str, Callable[[Target, NoiseProcess], Iterator[Row]]] = {
     "ratios": ratios,
     "exactness": exactness,
     "orders": orders,
+    "accurate start": accurate_start,
     "stochastic orders": stochastic_orders,
+    "bias": bias,
     "float32": single_precision,
     "end rule": end_rule,
 }
