@@ -51,6 +51,7 @@ def test_other_images_are_refused(written, images):
         features.cifar_classifier(written).features(images.float())
 
 
+@pytest.mark.slow
 def test_training_is_the_same_twice(images, monkeypatch):
     monkeypatch.setattr(classifier, "BATCH", 7)
     x, y = images, torch.arange(7)
