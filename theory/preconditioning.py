@@ -2,11 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
-
-from torch import Tensor
-
-K = TypeVar("K", float, Tensor)
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -20,17 +16,17 @@ class EDMPreconditioning:
 
     sigma_data: float = 0.5
 
-    def c_skip(self, k: K) -> K:
+    def c_skip(self, k: Any) -> Any:
         return self.sigma_data**2 / (k**2 + self.sigma_data**2)
 
-    def c_out(self, k: K) -> K:
+    def c_out(self, k: Any) -> Any:
         return k * self.sigma_data * (k**2 + self.sigma_data**2) ** -0.5
 
-    def c_in(self, k: K) -> K:
+    def c_in(self, k: Any) -> Any:
         return (k**2 + self.sigma_data**2) ** -0.5
 
     def c_noise(self, k: float) -> float:
         return 0.25 * math.log(k)
 
-    def weight(self, k: K) -> K:
+    def weight(self, k: Any) -> Any:
         return (k**2 + self.sigma_data**2) / (k * self.sigma_data) ** 2
