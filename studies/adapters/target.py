@@ -16,6 +16,9 @@ from theory.models import Counted, Model
 from theory.noise import Noise, no_noise
 from theory.solvers.base import Facts, Trajectory
 
+START_UP = {"PNDMScheduler/plms": 1, "PNDMScheduler/prk": 9}
+"""Calls beyond one a step: PLMS asks its first step twice, and three Runge-Kutta steps take four calls each."""
+
 TWO_STAGES = ("sample_heun", "sample_dpm_2", "sample_dpm_2_ancestral", "sample_dpmpp_2s_ancestral", "sample_dpmpp_sde")
 
 
@@ -36,7 +39,8 @@ class ForeignTarget(Target):
             evaluations = 2 if setting.name in TWO_STAGES else 1
         if setting.stochastic:
             return Facts(order=None, evaluations=evaluations, stochastic=True, weak_order=order)
-        return Facts(order=order, evaluations=evaluations)
+        variant = f"{setting.name}/{'plms' if dict(getattr(setting, 'config', ())).get('skip_prk_steps') else 'prk'}"
+        return Facts(order=order, evaluations=evaluations, start_up=START_UP.get(variant, 0))
 
     def run(self, model: Model, x: Tensor, grid: TimeGrid, *, noise: Noise = no_noise, keep: bool = True) -> Trajectory:
         """Run the library's code from x at grid.times[0] to the last level, before any step to sigma = 0.

@@ -16,7 +16,7 @@ class Runs:
         return None
 
 
-@pytest.mark.parametrize("wrong", [Runs(), DDIM, "ddim", 3, None], ids=repr)
+@pytest.mark.parametrize("wrong", [Runs(), DDIM, "ddim", 3, None], ids=["has run", "class", "name", "number", "none"])
 def test_what_is_no_sampler_is_refused(wrong):
     with pytest.raises(TypeError, match="must be a Solver, a Target or a function"):
         check_solver(wrong)
