@@ -90,12 +90,16 @@ def code_digest(module: str, more: str = "") -> str:
     return hashlib.sha256(common_code().encode() + source + more.encode()).hexdigest()[:16]
 
 
+DATA_LOADER = ("batches", "cache", "data", "downloads")
+"""Files of studies/cifar10 that every result may rest on; studies of networks say themselves what else they do."""
+
+
 @cache
 def common_code() -> str:
     """sha256 over the sources of the two lower rooms and the data loader, and the versions of what they use."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
-    data = [root / "studies/cifar10" / f"{name}.py" for name in ("batches", "cache", "data", "downloads")]
+    data = [file for file in (root / "studies/cifar10").glob("*.py") if file.stem in DATA_LOADER]
     for files in ((root / "toy_distributions").rglob("*.py"), (root / "theory").rglob("*.py"), data):
         for file in sorted(files):
             digest.update(f"\0{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes())

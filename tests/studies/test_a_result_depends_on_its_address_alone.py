@@ -210,7 +210,7 @@ def test_a_change_of_the_accepted_range_needs_no_new_measurement(tmp_path: Path,
 
 def test_the_digest_sees_every_file_of_the_lower_rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(store_module, "__file__", str(tmp_path / "studies" / "store.py"))
-    files = [tmp_path / place for place in ("toy_distributions/a.py", "theory/deep/er/b.py", "studies/cifar10/c.py")]
+    files = [tmp_path / place for place in ("toy_distributions/a.py", "theory/deep/er/b.py", "studies/cifar10/data.py")]
     for file in files:
         file.parent.mkdir(parents=True)
         file.write_text("x = 1")

@@ -232,5 +232,5 @@ def test_what_the_hub_has_not_is_refused(tmp_path, monkeypatch):
         load("google/ddpm-cifar10-32")
     (tmp_path / foreign.CONFIG).write_text("{}")
     put(monkeypatch, Hub(tmp_path, size=2**40))
-    with pytest.raises(ValueError, match="beyond 1,073,741,824"):
+    with pytest.raises(ValueError, match="beyond 536,870,912"):
         load("google/ddpm-cifar10-32")

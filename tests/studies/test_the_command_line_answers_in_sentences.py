@@ -307,7 +307,8 @@ def test_importing_the_command_line_loads_nothing_heavy():
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite run in the background inherits an ignored one
 import studies.discover
 studies.discover.discover = lambda: None
 from studies.cli import main
