@@ -23,13 +23,24 @@ from theory.solvers.base import Facts, Solver, Trajectory, solve
 
 
 class Target(ABC):
-    """A sampler under test. facts: what it promises, None where nothing is declared."""
+    """A sampler under test. facts: what it promises, None where nothing is declared.
+
+    any_grid: whether it takes whatever levels it is given. reach: the most steps it can take, None without a limit.
+    floor: absolute accuracy of its arithmetic.
+    """
 
     name: str
+    any_grid: bool = True
+    reach: int | None = None
+    floor: float = 1e-13
 
     @property
     @abstractmethod
     def facts(self) -> Facts | None: ...
+
+    def on(self, process: NoiseProcess) -> NoiseProcess:
+        """The process it is measured on: the one asked for, unless its own levels lie beyond that."""
+        return process
 
     def grid(self, process: NoiseProcess, steps: int) -> TimeGrid:
         """The levels it visits for about so many steps: equal steps in lambda, unless the sampler forces others."""
@@ -39,6 +50,11 @@ class Target(ABC):
     def run(
         self, model: Model, x: Tensor, grid: TimeGrid, *, noise: Noise = no_noise, keep: bool = True
     ) -> Trajectory: ...
+
+    def ended(self, model: Model, x: Tensor, grid: TimeGrid) -> tuple[Tensor, Tensor] | None:
+        """What a whole run returns, its own last step to sigma = 0 included, and the state that step began with, at
+        the last level of the grid; None for a sampler that leaves the end to others."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -107,7 +123,9 @@ FACTS = ("order", "evaluations", "stochastic", "weak_order", "strong_order", "st
 def load(text: str, config: Mapping[str, Any] | None = None) -> Target:
     """The target of that name: "dpm_pp.2m", "diffusers:Class", "k_diffusion:sample_x" or "path/to/file.py:name".
 
-    config: arguments of its constructor; for a plain function its facts: order, evaluations, multistep and so on.
+    The name in a file is a Solver's, a plain function's, or that of a class shaped as a scheduler of diffusers.
+    config: arguments of its constructor; for a plain function its facts: order, evaluations, multistep and so on; for a
+    scheduler both, and its conventions.
     Raises ValueError if there is no such target or it cannot be made, ImportError if its library is missing.
     """
     config = dict(config or {})
@@ -142,6 +160,10 @@ def _imported(path: Path, name: str) -> Any:
 def _from_object(name: str, found: Any, config: dict[str, Any]) -> Target:
     if isinstance(found, Solver):
         return SolverTarget(name, found)
+    if not (inspect.isclass(found) and issubclass(found, Solver)) and _is_scheduler(found):
+        from studies.adapters.scheduler import scheduler
+
+        return scheduler(name, found, config)
     if inspect.isclass(found):
         made = _made(name, found, config)
         if not isinstance(made, Solver):
@@ -155,6 +177,12 @@ def _from_object(name: str, found: Any, config: dict[str, Any]) -> Target:
         raise ValueError(f"a plain function is told its facts, {', '.join(FACTS)}; got {unknown[0]!r}.")
     declared = Facts(**{"order": None, "evaluations": 1} | config) if config else getattr(found, "facts", None)
     return FunctionTarget(name, cast(Callable[..., Tensor], found), declared)
+
+
+def _is_scheduler(found: Any) -> bool:
+    """Whether it has a scheduler's set_timesteps, or enough of the rest to have been meant as one."""
+    rest = ("timesteps", "init_noise_sigma", "scale_model_input")
+    return hasattr(found, "set_timesteps") or (hasattr(found, "step") and any(hasattr(found, name) for name in rest))
 
 
 def _made(name: str, maker: Callable[..., Any], config: dict[str, Any]) -> Any:

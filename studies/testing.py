@@ -24,7 +24,7 @@ def check_solver(
     target = _target(sampler, facts)
     if isinstance(sections, str) or not sections or not set(sections) <= set(SECTIONS):
         raise ValueError(f"sections must be a tuple of some of {', '.join(SECTIONS)}; got {sections!r}.")
-    at = PROCESSES[process]()
+    at = target.on(PROCESSES[process]())
     found = [row for name in sections for row in SECTIONS[name](target, at)]
     failing = [row for row in found if row.verdict == "FAILS"]
     if failing:

@@ -192,7 +192,7 @@ def trace(
         return drive(setting, s, denoiser, x, by=by, stop=None if through else len(ks))
 
 
-class _Reading:
+class Reading:
     """A module whose float32 reads as float64."""
 
     def __init__(self, module: Any):
@@ -217,7 +217,7 @@ def swapped(module: Any, **names: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def at_precision(setting: Setting, precision: Precision) -> Iterator[None]:
-    doubled = {"torch": _Reading(torch), "np": _Reading(np)} if precision == "double" else {}
+    doubled = {"torch": Reading(torch), "np": Reading(np)} if precision == "double" else {}
     with swapped(setting.module, **doubled):
         yield
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from studies.adapters import diffusers, k_diffusion
 from studies.adapters.catalogue import ENTRIES, Entry
+from studies.adapters.measure import Trace
 from studies.target import Target
 from theory.grid import TimeGrid
 from theory.models import Counted, Model
@@ -49,6 +50,27 @@ class ForeignTarget(Target):
         Increments of a Brownian path that overlap cannot be had from independent draws: those keep to the library's.
         Raises ValueError if the library cannot take the grid's levels.
         """
+        run, states, evaluations = self._driven(model, x, grid, noise, through=False)
+        ks = [float(at.k) for at in grid.levels]
+        gaps = [abs(found / wanted - 1) for found, wanted in zip(run.k, ks, strict=False)]
+        if len(run.k) not in (len(ks), 2) and self.entry.setting.name != "DPMSolverSinglestepScheduler":
+            raise ValueError(f"{self.name} must take the {len(ks)} levels of the grid; it took {len(run.k)}.")
+        if gaps[0] > 1e-4 or abs(run.k[-1] / ks[-1] - 1) > 1e-4:
+            raise ValueError(
+                f"{self.name} must run between the ends of the grid; it ran {run.k[0]:.4g}..{run.k[-1]:.4g}."
+            )
+        return Trajectory(grid, states if keep else states[-1:], states[-1], evaluations)
+
+    def ended(self, model: Model, x: Tensor, grid: TimeGrid) -> tuple[Tensor, Tensor] | None:
+        if not self.entry.finishes or self.facts.stochastic:
+            return None
+        run, states, _ = self._driven(model, x, grid, no_noise, through=True)
+        at = min(range(len(run.k)), key=lambda i: abs(run.k[i] / float(grid.levels[-1].k) - 1))
+        return run.end.to(x.dtype), states[at]
+
+    def _driven(
+        self, model: Model, x: Tensor, grid: TimeGrid, noise: Noise, *, through: bool
+    ) -> tuple[Trace, tuple[Tensor, ...], int]:
         counted, levels = Counted(model), grid.levels
         process = model.process
 
@@ -62,19 +84,16 @@ class ForeignTarget(Target):
         ks = [float(at.k) for at in levels]
         own = noise is no_noise or getattr(self.entry.setting, "draws", None) == "path"
         run = self.entry.sampler(precision=self.precision)(
-            denoiser, x / levels[0].alpha, ks, noise=None if own or not self.entry.setting.stochastic else draw
+            denoiser,
+            x / levels[0].alpha,
+            ks,
+            noise=None if own or not self.entry.setting.stochastic else draw,
+            through=through,
         )
-        gaps = [abs(found / wanted - 1) for found, wanted in zip(run.k, ks, strict=False)]
-        if len(run.k) not in (len(ks), 2) and self.entry.setting.name != "DPMSolverSinglestepScheduler":
-            raise ValueError(f"{self.name} must take the {len(ks)} levels of the grid; it took {len(run.k)}.")
-        if gaps[0] > 1e-4 or abs(run.k[-1] / ks[-1] - 1) > 1e-4:
-            raise ValueError(
-                f"{self.name} must run between the ends of the grid; it ran {run.k[0]:.4g}..{run.k[-1]:.4g}."
-            )
         states = tuple(
             y.to(x.dtype) * float(process.level_at(-math.log(k)).alpha) for k, y in zip(run.k, run.y, strict=True)
         )
-        return Trajectory(grid, states if keep else states[-1:], states[-1], counted.evaluations)
+        return run, states, counted.evaluations
 
 
 def foreign(library: str, name: str, config: Mapping[str, Any]) -> ForeignTarget:

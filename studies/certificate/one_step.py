@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from studies.certificate.row import Row, stochastic
+from studies.certificate.row import OWN_LEVELS, Row, stochastic
 from studies.target import SolverTarget, Target
 from theory.estimate import Estimate
 from theory.grid import TimeGrid
@@ -92,6 +92,9 @@ def ratios(target: Target, process: NoiseProcess) -> Iterator[Row]:
     """
     if stochastic(target):
         return
+    if not target.any_grid:
+        yield Row("one step's order", "-", "-", "OPEN", OWN_LEVELS)
+        return
     for kind in (Kind.X0, Kind.EPS):
         equal = local_order(target, process, kind, (1, 1, 1, 1, 1))
         for name, pattern in PATTERNS.items():
@@ -114,6 +117,9 @@ def ratios(target: Target, process: NoiseProcess) -> Iterator[Row]:
 def exactness(target: Target, process: NoiseProcess) -> Iterator[Row]:
     """The highest degree in lambda, k or t of a prediction that one step after unequal ones integrates exactly."""
     if stochastic(target):
+        return
+    if not target.any_grid:
+        yield Row("exact for polynomials", "-", "-", "OPEN", OWN_LEVELS)
         return
     declared = None if target.facts is None else target.facts.exact
     kinds = [(Kind.X0, "lam"), (Kind.EPS, "lam"), (Kind.EPS, "k")]

@@ -8,24 +8,28 @@ from studies.certificate.row import (
     BAND,
     GRIDS,
     LAWS,
+    OWN_LEVELS,
     WIDE,
     Row,
+    error_on,
+    floor_of,
     judged_order,
+    ladders_of,
     order_on,
-    reference_of,
     states,
     stochastic,
 )
 from studies.target import SolverTarget, Target
 from theory import SOLVERS
 from theory.convergence import LAM_END, LAM_START, law_error, law_order
-from theory.grid import uniform_lambda
 from theory.models import Exact
-from theory.process import NoiseProcess
-from theory.reference import flow
+from theory.process import Level, NoiseProcess
+from theory.reference import flow, gaussian_flow
 from theory.solvers.runge_kutta import RK4, RungeKutta
 from theory.strong import strong_order
+from toy_distributions import GaussianMixture
 
+GAUSSIAN = cast(GaussianMixture, LAWS["gaussian"])
 FIELD = ("ddim", "heun.k", "dpm_pp.2m", "dpm_pp.3m")
 
 
@@ -34,13 +38,42 @@ def orders(target: Target, process: NoiseProcess) -> Iterator[Row]:
     if stochastic(target):
         return
     declared = None if target.facts is None else target.facts.order
-    cases = [(law, "equal steps", target.grid) for law in LAWS] + [("mixture", name, GRIDS[name]) for name in GRIDS]
+    steps = "equal steps" if target.any_grid else "its own steps"
+    laws = LAWS if target.any_grid else ("gaussian", "mixture")
+    cases = [(law, steps, target.grid) for law in laws] + [("mixture", name, GRIDS[name]) for name in GRIDS]
     for law, name, grid in cases:
+        if grid != target.grid and not target.any_grid:
+            yield Row(f"order, {law}, {name}", "-", "-", "OPEN", OWN_LEVELS)
+            continue
         yield judged_order(
             f"order, {law}, {name}",
             declared,
             lambda ladder, law=law, grid=grid: order_on(target, LAWS[law], grid, process, ladder),
+            ladders=ladders_of(target),
+            slack=BAND if target.any_grid else 0.5,  # on levels of its own a slope is blurred by their unevenness
         )
+
+
+def falls(target: Target, process: NoiseProcess) -> Iterator[Row]:
+    """Whether the error falls at all as the steps shrink: it may have no slope and still stay."""
+    if stochastic(target):
+        return
+    fact, counts = "error falls with the steps", (40, 160, 640)
+    if target.reach is not None:
+        counts = tuple(target.reach // part - 1 for part in (50, 10, 4))
+    grids = [target.grid(process, steps) for steps in counts]
+    errors = [error_on(target, LAWS["mixture"], grid) for grid in grids]
+    measured = ", ".join(f"{error:.1e} in {steps}" for steps, error in zip(counts, errors, strict=True))
+    declared = None if target.facts is None else target.facts.order
+    least = max(1e3 * floor_of(target), 1e-10)
+    if not declared:
+        yield Row(fact, "-", measured, "OPEN", "nothing is declared")
+    elif errors[2] > least and errors[2] > 0.5 * max(errors[:2]):
+        yield Row(fact, "yes", measured, "FAILS", "it stays, however small the steps")
+    elif errors[2] <= least or (errors[2] < 0.5 * errors[1] and errors[2] < 0.25 * errors[0]):
+        yield Row(fact, "yes", measured, "HOLDS")
+    else:
+        yield Row(fact, "yes", measured, "OPEN", "it falls, but not as an order does")
 
 
 def accurate_start(target: Target, process: NoiseProcess) -> Iterator[Row]:
@@ -110,7 +143,7 @@ def end_rule(target: Target, process: NoiseProcess) -> Iterator[Row]:
     """How far the last step to sigma = 0, by x0 = D, leaves the exact end, however fine the grid."""
     if stochastic(target):
         return
-    law, cleanest = LAWS["gaussian"], 6.0
+    law, cleanest = GAUSSIAN, 6.0
     at = process.level_at(LAM_END)
     x = states(law, process, 4)
     end = flow(law, x, process.level_at(LAM_START), at)
@@ -119,17 +152,37 @@ def end_rule(target: Target, process: NoiseProcess) -> Iterator[Row]:
     yield Row(
         f"floor of the step from lambda={LAM_END} to 0", "-", f"{float(floor):.1e}", "OPEN", "nothing is declared"
     )
+    yield from _own_end(target, process)
+
+
+def _own_end(target: Target, process: NoiseProcess) -> Iterator[Row]:
+    """How far its own last step is from the exact flow to sigma = 0 of the state it starts from: on a Gaussian, from
+    the last level of a run. No solver of ours has an end of its own."""
+    law, fact = GAUSSIAN, "floor of its own end"
+    grid = target.grid(process, 40)
+    at, clean = grid.levels[-1], Level(0.0, 1.0, 0.0, 0.0, 0.0)
+    x = states(law, process, 4)
+    try:
+        found = target.ended(Exact(law, process), x, grid)
+    except (ArithmeticError, ValueError) as error:
+        yield Row(fact, "-", "-", "OPEN", f"it does not come to its end; {' '.join(str(error).split())}")
+        return
+    if found is None:
+        return
+    end, before = found
+    floor = float((end - gaussian_flow(law, before, at, clean)).abs().max())
+    gap = float((end - law.posterior_mean(before, float(at.alpha), float(at.sigma))).abs().max())
+    why = "nothing is declared; " + ("it is x0 = D" if gap < 1e-3 * floor else f"{gap:.1e} from x0 = D")
+    yield Row(f"{fact}, from lambda={at.lam:.3g}", "-", f"{floor:.1e}", "OPEN", why)
 
 
 def work_precision(target: Target, process: NoiseProcess) -> list[tuple[str, int, float]]:
     """(name, evaluations, error) of the target and of a standard field of ours, on the mixture."""
-    law, points = LAWS["mixture"], []
-    reference = reference_of(law)
+    law, points, process = LAWS["mixture"], [], target.on(process)
     field = [target, *(SolverTarget(name, SOLVERS[name]()) for name in FIELD if name != target.name)]
     for each in field:
         for steps in (10, 20, 40, 80, 160):
-            grid = uniform_lambda(process, steps, start=LAM_START, end=LAM_END)
-            run = each.run(Exact(law, process), grid.levels[0].alpha * reference.start, grid, keep=False)
-            error = ((run.end / grid.levels[-1].alpha - reference.end) ** 2).sum(-1).mean().sqrt()
-            points.append((each.name, run.evaluations, float(error)))
+            grid = target.grid(process, steps)
+            run = each.run(Exact(law, process), states(law, process, 1), grid, keep=False)
+            points.append((each.name, run.evaluations, error_on(each, law, grid)))
     return points

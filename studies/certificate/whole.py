@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from studies.certificate.behaviour import batches, evaluations, reproducible, single_precision
 from studies.certificate.one_step import exactness, ratios
 from studies.certificate.row import LAWS, Row, states, stochastic
-from studies.certificate.runs import accurate_start, bias, end_rule, orders, stochastic_orders
+from studies.certificate.runs import accurate_start, bias, end_rule, falls, orders, stochastic_orders
 from studies.target import InputChanged, Target
 from theory.models import Exact
 from theory.noise import Independent, no_noise
@@ -18,6 +18,7 @@ SECTIONS: dict[str, Callable[[Target, NoiseProcess], Iterator[Row]]] = {
     "ratios": ratios,
     "exactness": exactness,
     "orders": orders,
+    "falls": falls,
     "accurate start": accurate_start,
     "stochastic orders": stochastic_orders,
     "bias": bias,
@@ -36,7 +37,7 @@ def rows(target: Target, process: NoiseProcess) -> Iterator[Row]:
     A sampler that does not get through eight steps on a mixture, with finite states of the right shape, FAILS, and
     nothing else is asked of it.
     """
-    law = LAWS["mixture"]
+    law, process = LAWS["mixture"], target.on(process)
     try:
         noise = Independent(0) if stochastic(target) else no_noise
         grid = target.grid(process, 8)
