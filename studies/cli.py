@@ -282,7 +282,8 @@ def validate(ctx: click.Context, model: str, out: Path, quick: bool, fresh: bool
 
     MODEL is the shipped network by default, or the folder of a network that 'exactscore train cifar10' wrote. Measured
     are its error at every noise level, every solver's error from the same noise, bits per dimension, straightness,
-    and pictures, each beside the Gaussian fitted to the images or the images themselves.
+    its samples' distances to real images by solver, reverse variance and guidance, and pictures, each beside the
+    Gaussian fitted to the images or the images themselves.
 
     \b
     exactscore validate --quick
@@ -293,7 +294,7 @@ def validate(ctx: click.Context, model: str, out: Path, quick: bool, fresh: bool
 
     chosen = studies_of(model, quick=quick)
     with _store(ctx) as store:
-        ctx.exit(write_report(out, store=store, fresh=fresh, studies=chosen))
+        ctx.exit(write_report(out, store=store, fresh=fresh, studies=chosen, network=model))
 
 
 @main.group()

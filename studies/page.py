@@ -119,11 +119,23 @@ class StudyEntry:
 
 @dataclass(frozen=True)
 class Report:
-    """All claims and studies of a run. ``run`` holds what differs from run to run: date, times, versions, machine."""
+    """All claims and studies of a run. ``run`` holds what differs from run to run: date, times, versions, machine.
+
+    network: the trained network that the studies were asked of, where the page is a validation of one.
+    """
 
     claims: Sequence[ClaimEntry]
     studies: Sequence[StudyEntry]
     run: Mapping[str, str]
+    network: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"exactscore validation of {self.network}" if self.network else "exactscore report"
+
+    @property
+    def command(self) -> str:
+        return f"exactscore validate {self.network}" if self.network else "exactscore report"
 
     @cached_property
     def counts(self) -> dict[str, int]:

@@ -37,12 +37,13 @@ def write_report(
     progress: bool = True,
     say: Callable[[str], object] = print,
     studies: Mapping[str, Study] | None = None,
+    network: str = "",
 ) -> int:
     """Check all claims and run all studies, then write ``out``/index.html, README.md, figures/ and data/.
 
     store: what is in it and current is not measured again, unless ``fresh``. jobs: worker processes. skip: studies to
     leave out. device: for the studies that can use one. progress: bars on stderr. say: where the closing lines go.
-    studies: only these, by name, and no claims.
+    studies: only these, by name, and no claims. network: what the page says they were asked of.
 
     One claim, study or figure that breaks does not spoil the others: the page says what happened to it. Returns 1
     if anything broke or any verdict differs from the recorded one, else 0. What differs from run to run
@@ -73,7 +74,7 @@ def write_report(
         if study.table is not None:
             files[study.data] = study.table.to_csv(index=False, lineterminator="\n")
     wall = time.perf_counter() - begun
-    report = Report(claims, entries, _run_facts(wall, jobs))
+    report = Report(claims, entries, _run_facts(wall, jobs), network)
     files |= {"index.html": html(report), "README.md": markdown(report)}
     drawn = [path for study in entries for figure in study.figures for path in figure.files.values()]
     names = sorted([*files, *drawn, "data/run.json"])
