@@ -16,12 +16,14 @@ QUICK: Mapping[str, Mapping[str, list[Value]]] = {
     "network_bounds": {},
     "network_paths": {},
     "network_samples": {"solver": ["ddim", "dpm_pp.2m"], "steps": [5, 20]},
+    "network_distances": {"solver": ["ddim", "sde_dpm_pp.2m"], "steps": [5, 10]},
+    "network_guidance": {"scale": [1.0, 3.0]},
 }
 """Axes that a quick validation shortens, by study; it leaves out the studies that are not here."""
 
 
 def studies_of(model: str, *, quick: bool = False) -> dict[str, Study]:
-    """The network studies with ``model`` in place of the shipped one, by name.
+    """The network studies with ``model`` in place of the shipped one, by name; guidance if it has a null label.
 
     Raises ValueError, before anything is measured, if the model or the data cannot be had.
     """
@@ -30,13 +32,15 @@ def studies_of(model: str, *, quick: bool = False) -> dict[str, Study]:
         raise ValueError(f"cannot validate {model}: {reason}")
     known = model != "shipped" and Path(model).exists()
     name = str(Path(model).resolve()) if known else model  # else a hub's name, or nothing
-    served.network(name)  # a broken one is said at once
+    guided = served.network(name).conventions.null_label is not None  # a broken network is said at once
     found = {}
     studies = registry("studies")
     for key in studies.names():
         study = studies[key]
         if "model" not in study.axes or (quick and key not in QUICK):
             continue
+        if "scale" in study.axes and not guided:
+            continue
         axes = {**study.axes, **(QUICK[key] if quick else {}), "model": [name]}
-        found[key] = replace(study, axes=axes, rests_on=partial(served.digest, name))
+        found[key] = replace(study, axes=axes, rests_on=partial(study.rests_on or served.digest, name))
     return found
