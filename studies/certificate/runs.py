@@ -1,18 +1,20 @@
 """The order of whole runs, along paths and in law, the floor of the end, and error against evaluations."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
 
 from studies.certificate.row import (
     BAND,
     GRIDS,
+    LADDERS,
     LAWS,
     OWN_LEVELS,
     WIDE,
     Row,
     error_on,
     floor_of,
+    in_time,
     judged_order,
     ladders_of,
     order_on,
@@ -22,6 +24,7 @@ from studies.certificate.row import (
 from studies.target import SolverTarget, Target
 from theory import SOLVERS
 from theory.convergence import LAM_END, LAM_START, law_error, law_order
+from theory.estimate import Estimate
 from theory.models import Exact
 from theory.process import Level, NoiseProcess
 from theory.reference import flow, gaussian_flow
@@ -52,6 +55,57 @@ def orders(target: Target, process: NoiseProcess) -> Iterator[Row]:
             ladders=ladders_of(target),
             slack=BAND if target.any_grid else 0.5,  # on levels of its own a slope is blurred by their unevenness
         )
+
+
+def _kept(declared: float | None, measure: Callable[[tuple[int, ...]], Estimate]) -> tuple[str, str]:
+    """(verdict, slope in words). Lost is an order whose slopes lie below it with all their error, on two ladders, and
+    do not rise from the coarser to the finer; a slope that is still changing is told by that sooner than by its value.
+    """
+    first = measure(LADDERS[0])
+    text = lambda found: f"{found.value:.2f} ± {found.error:.2f}"
+    if declared is None:
+        return "OPEN", text(first)
+    if first.error < BAND and first.value > declared - BAND:
+        return "HOLDS", text(first)
+    finer = measure(LADDERS[1])
+    if finer.error < BAND and finer.value > declared - BAND:
+        return "HOLDS", text(finer)
+    below = all(each.value + each.error < declared - BAND for each in (first, finer))
+    return "FAILS" if below and finer.value < first.value + 0.05 else "OPEN", text(finer)
+
+
+def time_grids(target: Target, process: NoiseProcess) -> Iterator[Row]:
+    """The order on equal steps in lambda beside that on equal steps in t, and the errors of as many evaluations.
+
+    On steps equal in t the ratio of neighbouring steps in lambda tends to one with the steps: weights of equal steps
+    then lose the orders beyond the second, and a ratio the wrong way up in a method of order two loses nothing.
+    """
+    if stochastic(target):
+        return
+    fact, count = "lambda against time grids", 160
+    if not target.any_grid:
+        yield Row(fact, "-", "-", "OPEN", OWN_LEVELS)
+        return
+    declared = None if target.facts is None else target.facts.order
+    law, grids = LAWS["mixture"], {"lambda": target.grid, "t": in_time}
+    found = {
+        name: _kept(declared, lambda ladder, grid=grid: order_on(target, law, grid, process, ladder))
+        for name, grid in grids.items()
+    }
+    errors = [error_on(target, law, grid(process, count)) for grid in grids.values()]
+    ratio = f"{errors[1] / errors[0]:.2g}" if min(errors) > 1e2 * target.floor else "lost in rounding"
+    measured = ", ".join(f"{text} on {name}" for name, (_, text) in found.items())
+    measured += f"; error on t / on lambda {ratio} in {count}"
+    lost = [name for name, (verdict, _) in found.items() if verdict == "FAILS"]
+    unclear = [name for name, (verdict, _) in found.items() if verdict == "OPEN"]
+    said = "-" if declared is None else f"{declared:g}"
+    if lost:
+        yield Row(fact, said, measured, "FAILS", f"the order is lost on steps equal in {' and in '.join(lost)}")
+    elif unclear:
+        why = "nothing is declared" if declared is None else f"no window of steps equal in {' or in '.join(unclear)}"
+        yield Row(fact, said, measured, "OPEN", why)
+    else:
+        yield Row(fact, said, measured, "HOLDS")
 
 
 def falls(target: Target, process: NoiseProcess) -> Iterator[Row]:

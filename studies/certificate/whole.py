@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from studies.certificate.behaviour import batches, evaluations, reproducible, single_precision
 from studies.certificate.one_step import exactness, ratios
 from studies.certificate.row import LAWS, Row, states, stochastic
-from studies.certificate.runs import accurate_start, bias, end_rule, falls, orders, stochastic_orders
+from studies.certificate.runs import accurate_start, bias, end_rule, falls, orders, stochastic_orders, time_grids
 from studies.target import InputChanged, Target
 from theory.models import Exact
 from theory.noise import Independent, no_noise
@@ -18,6 +18,7 @@ SECTIONS: dict[str, Callable[[Target, NoiseProcess], Iterator[Row]]] = {
     "ratios": ratios,
     "exactness": exactness,
     "orders": orders,
+    "time grids": time_grids,
     "falls": falls,
     "accurate start": accurate_start,
     "stochastic orders": stochastic_orders,
