@@ -21,9 +21,10 @@ from studies.adapters import diffusers, scipy_ode, torchdiffeq
 from studies.adapters.catalogue import ENTRIES
 from studies.adapters.measure import LAW, denoiser, levels
 from studies.benchmarks.tables import machine, table, verdict
-from theory import SOLVERS, VE, Exact, TimeGrid, solve
+from theory import SOLVERS, VE, Exact, Solver, TimeGrid, solve
 from theory.convergence import LAM_END, LAM_START
 from theory.reference import ode_flow
+from theory.solvers.unipc import ExponentialAdams
 from toy_distributions import LAWS
 
 PARTICLES, JUDGED, ROUNDS = 100_000, 500, 3
@@ -31,7 +32,11 @@ TARGETS = (1e-3, 1e-6)
 STEPS = (6, 8, 10, 12, 15, 18, 24, 30, 36, 48, 60, 72, 96, 120, 144, 192, 240, 288, 384, 576)
 TOLERANCES = tuple(10 ** (-e / 4) for e in range(4, 45))
 GRID = "uniform"
-OURS = ("heun.k", "rk4.lam", "kutta3.k", "dpm_pp.2m", "dpm_pp.3m", "unipc.2", "unipc.3", "deis.rho_ab4", "deis.t_ab4")
+NAMED = ("heun.k", "rk4.lam", "kutta3.k", "dpm_pp.2m", "dpm_pp.3m", "unipc.2", "unipc.3")
+OURS: dict[str, Callable[[], Solver]] = {name: SOLVERS[name] for name in NAMED} | {
+    "unipc of 4 points, start rk4.lam": lambda: ExponentialAdams(4, start=SOLVERS["rk4.lam"]()),
+    "unipc of 3 points, start rk4.lam": lambda: ExponentialAdams(3, start=SOLVERS["rk4.lam"]()),
+}
 CLASSES = ("DPMSolverMultistepScheduler/2M++", "DPMSolverMultistepScheduler/3M++", "UniPCMultistepScheduler/3")
 
 Run = Callable[[Tensor], Tensor]
@@ -51,7 +56,7 @@ class Way:
 def our_run(name: str, steps: float) -> Run:
     law, process = LAWS[LAW](), VE()
     grid = TimeGrid(process, [process.time_at(-math.log(k)) for k in levels(GRID, int(steps))])
-    solver, model = SOLVERS[name](), Exact(law, process)
+    solver, model = OURS[name](), Exact(law, process)
     return lambda y: solve(solver, model, y, grid, keep=False).end
 
 
