@@ -193,23 +193,27 @@ def _plain(name: str) -> str:
 
 @network_reverse_variance_by_step.paragraph
 def words_by_step(table: "DataFrame") -> str:
-    """Whether the estimate is what the network achieves, and below the Gaussian fit's optimum."""
+    """Where the estimate tells anything, whether it is what the network achieves, and below the fit's optimum."""
     rows = table.to_dict(orient="records")
-    met = [row for row in rows if _within(row["analytic"] - row["achieved"], row, "analytic", "achieved")]
-    above = [row for row in rows if row["analytic"] - row["analytic_error"] > row["gaussian"]]
+    sharp = [row for row in rows if row["analytic_error"] < row["gaussian"] - 1]
+    met = [row for row in sharp if not _apart_from(row, "analytic", "achieved")]
+    above = [row for row in sharp if row["analytic"] - row["analytic_error"] > row["gaussian"]]
     worse = [row for row in rows if row["achieved"] - row["achieved_error"] > row["gaussian"]]
     most = max(rows, key=lambda row: row["analytic"])
     return (
-        f"At {len(met)} of {len(rows)} steps the estimate from the noise's power agrees with the variance that the "
-        f"network's denoising error asks for, as it must where the network is exact. It exceeds the Gaussian fit's "
-        f"optimum at {len(above)}, the achieved one at {len(worse)}. The largest, {most['analytic']:.3g} ± "
-        f"{most['analytic_error']:.1g} times beta tilde (Gaussian fit {most['gaussian']:.3g}, beta {most['beta']:.3g}),"
-        f" is at lambda = {most['lam']:.2f} of {most['steps']} steps; {most['images']} training images."
+        f"With {most['images']} training images the estimate from the noise's power tells something at {len(sharp)} of "
+        f"{len(rows)} steps: at the others its interval is wider than all that the Gaussian fit's optimum adds to beta "
+        f"tilde. At {len(met)} of the {len(sharp)} it agrees with what the network's denoising error asks for, as it "
+        f"must where the network is exact. It exceeds the Gaussian fit's optimum at {len(above)} of them, the achieved "
+        f"one at {len(worse)} of {len(rows)}, which no exact denoiser does. The largest, {shown(most, 'analytic')} "
+        f"times beta tilde (Gaussian fit {most['gaussian']:.3g}, beta {most['beta']:.3g}), is at lambda = "
+        f"{most['lam']:.2f} of {most['steps']} steps."
     )
 
 
-def _within(gap: float, row: dict, *names: str) -> bool:
-    return abs(gap) <= sum(row[f"{name}_error"] for name in names)
+def _apart_from(row: dict, a: str, b: str) -> bool:
+    """Whether the intervals of two columns of a row do not meet."""
+    return abs(row[a] - row[b]) > row[f"{a}_error"] + row[f"{b}_error"]
 
 
 @network_reverse_variance.figure(
@@ -218,44 +222,48 @@ def _within(gap: float, row: dict, *names: str) -> bool:
     "images.",
 )
 def distances(table: "DataFrame") -> "Figure":
-    from studies.figures import WIDE, blank
+    from studies.figures import WIDE, blank, legend
 
-    figure, axes = blank(width=WIDE, height=2.6, rows=1, columns=2)
-    steps = sorted(set(table["steps"]))
+    figure, axes = blank(width=WIDE, height=2.8, rows=1, columns=2, sharey=True)
+    steps, lines = sorted(set(table["steps"])), {}
     for ax, name, title in ((axes[0, 0], "fd", "network"), (axes[0, 1], "gaussian_fd", "Gaussian fit")):
         for i, variance in enumerate(dict.fromkeys(table["variance"])):
             part = table[table["variance"] == variance]
             places = [steps.index(step) + 0.12 * (i - 1.5) for step in part["steps"]]
-            ax.errorbar(
+            bars = ax.errorbar(
                 places, part[name], part[f"{name}_error"],
-                marker="o", markersize=3, linestyle="none", linewidth=1, capsize=2, label=_plain(variance),
+                marker="osD^"[i % 4], markersize=4, linestyle="none", linewidth=1, capsize=2,
             )  # fmt: skip
+            lines[_plain(variance)] = bars.lines[0]
         ax.axhline(table["floor_fd"].iloc[0], color="0.5", linewidth=0.8)
-        ax.set(title=title, xlabel="steps", xlim=(-0.5, len(steps) - 0.5), yscale="log")
+        ax.set(title=title, xlabel="steps", xlim=(-0.5, len(steps) - 0.5))
         ax.set_xticks(range(len(steps)), [str(step) for step in steps])
     axes[0, 0].set_ylabel("FD-cifar_classifier")
-    axes[0, 1].legend()
+    legend(figure, lines)
     return figure
 
 
 @network_reverse_variance_by_step.figure(
-    "variances", caption="Variances over beta tilde at the level that each step starts from; bars are 95 % intervals."
+    "variances",
+    caption="What a variance adds to beta tilde, over what the Gaussian fit's optimum adds to it, at the level that "
+    "each step starts from. Bars are 95 % intervals and leave the panel where the noise's power tells nothing.",
 )
 def variances(table: "DataFrame") -> "Figure":
-    from studies.figures import WIDE, blank
+    from studies.figures import WIDE, blank, legend
 
-    counts = sorted(set(table["steps"]))
-    figure, axes = blank(width=WIDE, height=2.6, rows=1, columns=len(counts), sharey=True)
+    counts, lines = sorted(set(table["steps"])), {}
+    figure, axes = blank(width=WIDE, height=2.8, rows=1, columns=len(counts), sharey=True)
     for ax, steps in zip(axes[0], counts, strict=True):
         part = table[table["steps"] == steps]
-        for name in ("analytic", "achieved"):
-            ax.errorbar(
-                part["lam"], part[name], part[f"{name}_error"],
-                marker="o", markersize=3, linewidth=1, capsize=2, label=name,
+        unit = part["gaussian"] - 1
+        for name, marker in (("analytic", "o"), ("achieved", "s")):
+            bars = ax.errorbar(
+                part["lam"], (part[name] - 1) / unit, part[f"{name}_error"] / unit,
+                marker=marker, markersize=4, linewidth=1, capsize=2,
             )  # fmt: skip
-        for name, dashes in (("gaussian", "--"), ("beta", ":")):
-            ax.plot(part["lam"], part[name], linestyle=dashes, color="0.4", linewidth=1, label=name)
-        ax.set(title=f"{steps} steps", xlabel=r"$\lambda$", yscale="log")
-    axes[0, 0].set_ylabel(r"variance over $\tilde\beta$")
-    axes[0, -1].legend()
+            lines[name] = bars.lines[0]
+        lines["gaussian"] = ax.axhline(1.0, color="0.5", linewidth=0.8)
+        ax.set(title=f"{steps} steps", xlabel=r"$\lambda$", ylim=(-0.2, 2.2))
+    axes[0, 0].set_ylabel("added variance, Gaussian fit = 1")
+    legend(figure, lines)
     return figure

@@ -199,9 +199,13 @@ def test_variances_are_ordered_by_the_numbers_alone():
     turned = table.assign(fd=table["fd"].where(table["variance"] != "beta", -1.0))
     assert "Least is beta; on the Gaussian fit analytic." in reverse.words(turned)
     steps = tables(reverse.network_reverse_variance_by_step)
-    told = reverse.words_by_step(steps)
-    assert len(steps) == 15 and "of 15 steps" in told
-    assert "At 0 of 15 steps" in reverse.words_by_step(steps.assign(achieved=9 * steps["analytic"]))
+    assert len(steps) == 15 and (steps["achieved"] - steps["gaussian"]).abs().max() < 0.1 * steps["gaussian"].max()
+    exact = steps.assign(analytic=steps["gaussian"], achieved=steps["gaussian"], analytic_error=0, achieved_error=0)
+    assert "something at 15 of 15 steps" in reverse.words_by_step(exact)
+    assert "At 15 of the 15 it agrees" in reverse.words_by_step(exact)
+    assert "at 15 of them" in reverse.words_by_step(exact.assign(analytic=2 * exact["analytic"]))
+    assert "At 0 of the 15 it agrees" in reverse.words_by_step(exact.assign(analytic=2 * exact["analytic"]))
+    assert "something at 0 of 15 steps" in reverse.words_by_step(exact.assign(analytic_error=1e9))
     for make, found in ((reverse.distances, table), (reverse.variances, steps)):
         assert len(draw(make, found).axes) == 2
 
