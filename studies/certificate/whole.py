@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from studies.certificate.behaviour import batches, evaluations, reproducible, single_precision
+from studies.certificate.in_law import exact_law
 from studies.certificate.one_step import exactness, ratios
 from studies.certificate.row import LAWS, Row, states, stochastic
 from studies.certificate.runs import accurate_start, bias, end_rule, falls, orders, stochastic_orders, time_grids
@@ -23,6 +24,7 @@ SECTIONS: dict[str, Callable[[Target, NoiseProcess], Iterator[Row]]] = {
     "accurate start": accurate_start,
     "stochastic orders": stochastic_orders,
     "bias": bias,
+    "exact law": exact_law,
     "float32": single_precision,
     "end rule": end_rule,
 }

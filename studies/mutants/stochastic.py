@@ -162,6 +162,49 @@ STOCHASTIC = [
         "x = t.alpha / s.alpha * x\n        for _ in range(self.moves - 1):",
     ),
     Mutant(
+        "langevin.annealed: missing two in the noise",
+        "langevin",
+        "AnnealedLangevin",
+        "math.sqrt(a)",
+        "math.sqrt(0.5 * a)",
+    ),
+    Mutant("langevin.annealed: step for its root", "langevin", "AnnealedLangevin", "math.sqrt(a)", "a"),
+    Mutant(
+        "langevin.annealed: wrong sign of the score",
+        "langevin",
+        "AnnealedLangevin",
+        "x + 0.5 * a * model",
+        "x - 0.5 * a * model",
+    ),
+    Mutant(
+        "langevin.annealed: forgotten alpha ratio",
+        "langevin",
+        "AnnealedLangevin",
+        "x = t.alpha / s.alpha * x",
+        "x = 1.0 * x",
+    ),
+    Mutant(
+        "predictor_corrector: missing two in the noise",
+        "langevin",
+        "PredictorCorrector",
+        "math.sqrt(2 * epsilon)",
+        "math.sqrt(epsilon)",
+    ),
+    Mutant(
+        "predictor_corrector: wrong sign of the score",
+        "langevin",
+        "PredictorCorrector",
+        "x + epsilon * model",
+        "x - epsilon * model",
+    ),
+    Mutant(
+        "predictor_corrector: sigma of the wrong end",
+        "langevin",
+        "PredictorCorrector",
+        "(self.snr * t.sigma)",
+        "(self.snr * s.sigma)",
+    ),
+    Mutant(
         "predictor_corrector: missing corrector",
         "langevin",
         "PredictorCorrector",
@@ -174,5 +217,22 @@ STOCHASTIC = [
         "Restart",
         "for _ in range(each.repeats):",
         "for _ in range(each.repeats - 1):",
+    ),
+    Mutant(
+        "restart: difference for root of squares",
+        "restart",
+        "Restart",
+        "math.sqrt((up.k - t.k) * (up.k + t.k))",
+        "(up.k - t.k)",
+    ),
+    Mutant(
+        "restart: forgotten alpha ratio", "restart", "Restart", "x = up.alpha / t.alpha * x + fresh", "x = x + fresh"
+    ),
+    Mutant(
+        "restart: noise at the scale of the clean end",
+        "restart",
+        "Restart",
+        "self.noise_scale * up.alpha * math",
+        "self.noise_scale * t.alpha * math",
     ),
 ]

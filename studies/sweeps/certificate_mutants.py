@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 PROCESS = VPLinear()
-CHEAP = ("reproducible", "batches", "evaluations", "ratios", "exactness", "float32")
+CHEAP = ("reproducible", "batches", "evaluations", "ratios", "exactness", "exact law", "float32")
 COARSER = 4
 """The certificate's ladders of steps, each divided by this: the dearest rows, and as sharp on these solvers."""
 
@@ -32,6 +32,9 @@ ROWS = {
     "order, mixture, equal": "order, mixture",
     "order, mixture, unequal": "order, unequal steps",
     "weak order": "weak order",
+    "stationary law": "exact law",
+    "mean carried": "exact law",
+    "law kept": "exact law",
 }
 """The beginning of a fact -> the column of the matrix."""
 
@@ -80,6 +83,7 @@ ORIGINALS = {mutant.original: mutant for mutant in MUTANTS.values()}
     "certificate_mutants",
     question="Which row of the certificate rejects which wrong solver, and do all right ones pass?",
     axes={"sampler": [*MUTANTS, *ORIGINALS]},
+    version=2,
 )
 def certificate_mutants(sampler: str, *, seed: int) -> Values:
     """The rows that FAIL, of each mutant and, as the control, of each solver it was made from."""

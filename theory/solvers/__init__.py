@@ -5,7 +5,7 @@ import pkgutil
 
 from theory.solvers.adams import AdamsBashforth
 from theory.solvers.ancestral import Ancestral, GeometricMidpoint
-from theory.solvers.base import SOLVERS, Exactness, Facts, Solver, Step, Trajectory, solve
+from theory.solvers.base import SOLVERS, Exactness, Facts, Moves, Solver, Step, Trajectory, solve
 from theory.solvers.churn import Churn
 from theory.solvers.ddim import DDIM
 from theory.solvers.ddpm import DDPM
@@ -52,6 +52,7 @@ __all__ = [
     "Facts",
     "GeometricMidpoint",
     "Heun",
+    "Moves",
     "PredictorCorrector",
     "PseudoRungeKutta",
     "QuasiTaylor",

@@ -27,6 +27,19 @@ class Exactness(NamedTuple):
     degree: int
 
 
+class Moves(NamedTuple):
+    """A step to level t ends with ``number`` Langevin moves x + (a/2) score + sqrt(a) z there, a = size sigma_t^2.
+
+    A step from a level to itself is nothing but these.
+
+    On N(m, v) data, S = alpha^2 v + sigma^2, each multiplies the distance to the mean by 1 - a / (2 S), and the chain
+    of them has the stationary law N(alpha m, S / (1 - a / (4 S))).
+    """
+
+    number: int
+    size: float
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a solver promises; a test measures every entry.
@@ -35,7 +48,8 @@ class Facts:
     stochastic solvers the order of their deterministic part. evaluations: model calls a step; start_up: those beyond
     that which the first steps of a run take, once. multistep: whether it uses what earlier steps saw. reads: the
     prediction the formula is written in. weak_order, strong_order: of the law and of the path, for stochastic solvers.
-    exact: the models for which a step has no error at all.
+    exact: the models for which a step has no error at all. moves: the Langevin moves of a step. keeps_law: whether the
+    law has no error at all where the solver in the field ``inner`` is the exact flow.
     """
 
     order: int | None
@@ -47,6 +61,8 @@ class Facts:
     start_up: int = 0
     multistep: bool = False
     exact: Exactness | None = None
+    moves: Moves | None = None
+    keeps_law: bool = False
 
     def cost(self, steps: int) -> int:
         """Model calls of a run of so many steps (no fewer than the start takes)."""

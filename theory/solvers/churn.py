@@ -32,8 +32,9 @@ class Churn(Solver):
     @property
     def facts(self) -> Facts:
         inner = self.inner.facts
-        order = inner.order if self.noise_scale == 1 else 0
-        return Facts(order=order, evaluations=inner.evaluations, reads=inner.reads, stochastic=True, weak_order=order)
+        kept = self.noise_scale == 1
+        order = inner.order if kept else 0
+        return Facts(order, inner.evaluations, stochastic=True, reads=inner.reads, weak_order=order, keeps_law=kept)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         lam = max(s.lam - self.rate * (t.lam - s.lam), model.process.lam_range[0])

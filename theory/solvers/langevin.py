@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from theory.prediction import Kind
-from theory.solvers.base import SOLVERS, Facts, Solver, Step
+from theory.solvers.base import SOLVERS, Facts, Moves, Solver, Step
 from theory.solvers.ddpm import DDPM
 
 
@@ -27,7 +27,8 @@ class AnnealedLangevin(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(order=None, evaluations=self.moves, reads=Kind.SCORE, stochastic=True)
+        moves = Moves(self.moves, self.step_size)
+        return Facts(order=None, evaluations=self.moves, reads=Kind.SCORE, stochastic=True, moves=moves)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         a = self.step_size * t.sigma**2
@@ -57,8 +58,9 @@ class PredictorCorrector(Solver):
 
     @property
     def facts(self) -> Facts:
-        inner = self.predictor.facts
-        return Facts(order=None, evaluations=inner.evaluations + self.moves, reads=inner.reads, stochastic=True)
+        inner, moves = self.predictor.facts, Moves(self.moves, 4 * self.snr**2)
+        calls = inner.evaluations + self.moves
+        return Facts(order=None, evaluations=calls, reads=inner.reads, stochastic=True, moves=moves)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         x, memory, _ = self.predictor.step(model, x, s, t, memory, noise)

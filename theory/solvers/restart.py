@@ -57,7 +57,8 @@ class Restart(Solver):
     def facts(self) -> Facts:
         inner = self.inner.facts
         more = inner.evaluations * sum(each.repeats * each.steps for each in self.intervals)
-        return Facts(None, inner.evaluations, stochastic=True, reads=inner.reads, start_up=more)
+        kept = self.noise_scale == 1
+        return Facts(None, inner.evaluations, stochastic=True, reads=inner.reads, start_up=more, keeps_law=kept)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         x = self.inner.step(model, x, s, t, None, noise).x
