@@ -90,8 +90,9 @@ def _stationary(solver: Solver, moves: Moves, process: NoiseProcess) -> Row:
             gaps["variance"] = max(gaps["variance"], abs(found / variance - 1))
     wrong = [name for name, gap in gaps.items() if not gap < EXACT]
     measured = ", ".join(f"{name} off by {gap:.1e}" for name, gap in gaps.items())
+    declared = f"S / (1 - a / 4S), a = {moves.size:.3g} sigma^2, {moves.number} moves"
     return Row(
-        "stationary law of its moves", f"S / (1 - a / 4S), a = {moves.size:.3g} sigma^2, {moves.number} moves", measured,
+        "stationary law of its moves", declared, measured,
         "FAILS" if wrong else "HOLDS", f"the {' and the '.join(wrong)} of its moves are others" if wrong else "",
     )  # fmt: skip
 
