@@ -197,13 +197,14 @@ def certify(
 ) -> None:
     """Measure what a sampler declares: order, exactness, cost, batches, seeds, float32.
 
-    TARGET is a name of ours, FILE.py:NAME (a Solver, or a function (denoiser, x, sigmas) -> x), diffusers:CLASS or
-    k_diffusion:SAMPLER. A function is told what it claims by --set. Exit status 1 if a fact FAILS or
-    a row is missing.
+    TARGET is a name of ours, FILE.py:NAME (a Solver, a function (denoiser, x, sigmas) -> x, or a class shaped as a
+    scheduler of diffusers), diffusers:CLASS or k_diffusion:SAMPLER. A function or a class is told what it claims by
+    --set. Exit status 1 if a fact FAILS or a row is missing.
 
     \b
     exactscore certify dpm_pp.2m
     exactscore certify mine.py:sample --set order=2 --html mine.html
+    exactscore certify mine.py:MyScheduler --set order=1 --set prediction_type=epsilon
     """
     import json
     from dataclasses import asdict
