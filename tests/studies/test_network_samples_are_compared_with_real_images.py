@@ -234,8 +234,11 @@ def test_the_paragraph_on_guidance_is_of_its_table(monkeypatch):
         base |= {f"{p}{name}{e}": 0.5 if not e else 0.01 for p in ("", "gaussian_", "floor_") for e in ("", "_error")}
     table = pd.DataFrame([{**base, "scale": 1.0, "recall": 0.8}, {**base, "scale": 5.0, "fd": 0.1, "recall": 0.2}])
     said = guidance.words(table)
-    assert "recall falls from 0.8 ± 0.01 to 0.2 ± 0.01" in said and "FD is least at scale 5" in said
-    assert "precision stays within the error bars" in said
+    assert (
+        "recall falls from 0.8 ± 0.01 to 0.2 ± 0.01" in said
+        and "FD is least at scale 5, on the Gaussian classes at 1 (not told apart from 5)." in said
+    )
+    assert "precision goes from 0.5 ± 0.01 to 0.5 ± 0.01, within the error bars" in said
     assert "recall rises" in guidance.words(table.assign(recall=[0.2, 0.8]))
     assert len(draw(guidance.guidance, table).axes) == 4
 
