@@ -18,7 +18,7 @@ from torch import Tensor
 from studies.cifar10 import classifier, data, served
 from studies.cifar10.distances import Moments, fd, half_width, kd, precision_recall
 from studies.cifar10.features import Extractor, cifar_classifier
-from studies.cifar10.laws import law_of_images
+from studies.cifar10.laws import along_axes
 from studies.cifar10.model import NetworkModel
 from studies.cifar10.validation import normals
 from theory import Independent, solve
@@ -27,7 +27,6 @@ from theory.grid import TimeGrid
 from theory.models import Model
 from theory.process import NoiseProcess
 from theory.solvers.base import Solver
-from toy_distributions import GaussianMixture
 
 IMAGES = 200
 """Images of a set, 20 of each class: what few minutes of one core can draw."""
@@ -83,14 +82,6 @@ def classes() -> Tensor:
 def starts() -> Tensor:
     """(IMAGES, 3072) standard normals, the same for all sets, so that their differences are sharper than they are."""
     return normals(IMAGES, seed=0)
-
-
-@cache
-def along_axes() -> tuple[GaussianMixture, Tensor]:
-    """The Gaussian fit in coordinates along its principal axes, where it costs nothing, and the axes (3072, 3072)."""
-    fit = law_of_images("gaussian")
-    variances, axes = torch.linalg.eigh(fit.cov)
-    return GaussianMixture.gaussian(fit.mean @ axes, variances.clamp_min(0)), axes
 
 
 def gaussian_limit() -> Tensor:

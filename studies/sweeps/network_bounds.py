@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from studies.cifar10 import data
-from studies.cifar10.laws import law_of_images
+from studies.cifar10.laws import along_axes, law_of_images
 from studies.cifar10.served import digest, network, unavailable
 from studies.cifar10.validation import (
     VARIANCES,
@@ -21,7 +21,6 @@ from studies.store import Values
 from studies.study import study
 from theory import EDM, Exact, uniform_lambda
 from theory.models import Model
-from toy_distributions import GaussianMixture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,13 +41,6 @@ def _model(name: str) -> Model:
     if name == "gaussian":
         return Exact(law_of_images("gaussian", torch.float32), PROCESS)
     return network(name)
-
-
-@cache
-def _variances() -> tuple[GaussianMixture, torch.Tensor]:
-    fit = law_of_images("gaussian")
-    variances, axes = torch.linalg.eigh(fit.cov)
-    return GaussianMixture.gaussian(fit.mean @ axes, variances.clamp_min(0)), axes
 
 
 @cache
@@ -85,7 +77,7 @@ def network_bounds(model: str, variance: str, steps: int, *, seed: int) -> Value
         grid = _grid(ODE_STEPS if steps == STEPS[-1] else ODE_STEPS // 2)
         few = images[:ODE_IMAGES]
         bits = ode_bits(_model(model), few, grid, seed=5, prior_variance=0.25)
-        law, axes = _variances()
+        law, axes = along_axes()
         step = 2 / 255
         spread = torch.rand(few.shape, generator=torch.Generator().manual_seed(5)) - 0.5
         points = (few + step * spread).double() @ axes

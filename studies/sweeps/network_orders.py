@@ -4,11 +4,10 @@ import math
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from torch import Tensor
 
 from studies.cifar10 import data
-from studies.cifar10.laws import law_of_images
+from studies.cifar10.laws import along_axes
 from studies.cifar10.served import digest, network, unavailable
 from studies.cifar10.validation import normals, run
 from studies.store import Values
@@ -63,9 +62,7 @@ def _limit(model: str) -> Limit:
 @cache
 def _gaussian() -> tuple[GaussianMixture, Tensor, Tensor]:
     """The fit in coordinates along its axes, where it costs nothing, and the starts and their exact ends there."""
-    fit = law_of_images("gaussian")
-    variances, axes = torch.linalg.eigh(fit.cov)
-    law = GaussianMixture.gaussian(fit.mean @ axes, variances.clamp_min(0))
+    law, axes = along_axes()
     starts = _starts().double() @ axes
     s, t = (PROCESS.level(k) for k in (K_START, K_END))
     return law, starts, gaussian_flow(law, K_START * starts, s, t)
