@@ -11,6 +11,7 @@ from theory.solvers.ddim import DDIM
 from theory.solvers.ddpm import DDPM
 from theory.solvers.dpm import DPM2, DPM3, DPM12, DPM23, DPMFast
 from theory.solvers.dpm_pp import DPMpp2M, DPMpp2S, DPMpp3M, DPMpp3S
+from theory.solvers.dpm_v3 import DPMv3
 from theory.solvers.er_sde import ERSDE
 from theory.solvers.euler_heun import Euler, Heun
 from theory.solvers.euler_maruyama import EulerMaruyama
@@ -45,6 +46,7 @@ __all__ = [
     "DPMpp2S",
     "DPMpp3M",
     "DPMpp3S",
+    "DPMv3",
     "Euler",
     "EulerMaruyama",
     "Exactness",
