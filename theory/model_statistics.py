@@ -78,8 +78,8 @@ class FittedStatistics:
                 f"from {lam.min().item():.6g} to {lam.max().item():.6g}."
             )
         place = (2 * lam.numpy() - self.low - self.high) / (self.high - self.low)
-        values = (np.polynomial.chebyshev.chebval(place, each).T for each in (self.l, self.s, self.b))
-        return Coefficients(*(torch.from_numpy(np.ascontiguousarray(value)) for value in values))
+        basis = torch.from_numpy(np.polynomial.chebyshev.chebvander(place, len(self.l) - 1))
+        return Coefficients(*(basis @ torch.from_numpy(each) for each in (self.l, self.s, self.b)))
 
 
 def quadrature_statistics(

@@ -135,8 +135,10 @@ class DPMv3(Solver):
             others = [other for i, other in enumerate(places) if i != j]
             basis = np.prod([(along.places - other) / (place - other) for other in others], 0)
             weight = (share * torch.as_tensor(basis, dtype=torch.float64).reshape(-1, 1)).sum(0)
-            back = self._integrals(start, float(at.lam - s.lam))
-            y = y - _as(x, weight * torch.exp(-back.s_end)) * f + _as(x, weight * back.b_end)
+            if at is not s:
+                back = self._integrals(start, float(at.lam - s.lam))
+                f = _as(x, torch.exp(-back.s_end)) * f - _as(x, back.b_end)
+            y = y - _as(x, weight) * f
         return t.alpha * y
 
     def _at(self, lams: list[float]) -> Coefficients:
