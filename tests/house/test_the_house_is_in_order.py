@@ -53,7 +53,8 @@ def test_every_claim_file_and_study_file_enters_something():
 def test_every_solver_file_enters_a_solver():
     made = {SOLVERS[name].__module__ for name in SOLVERS}
     for file in (ROOT / "theory" / "solvers").glob("*.py"):
-        if file.stem not in ("__init__", "base", "tableau", "splitting"):  # which needs a guidance to be made
+        # splitting needs a guidance to be made, dpm_v3 the statistics of a model
+        if file.stem not in ("__init__", "base", "tableau", "splitting", "dpm_v3"):
             assert f"theory.solvers.{file.stem}" in made, file
 
 
