@@ -13,6 +13,7 @@ from toy_distributions.labelled import Labelled
 from toy_distributions.line import Laplace, StudentT
 from toy_distributions.mixture import GaussianMixture
 from toy_distributions.mixture_of import Checkerboard, MixtureOf, SimplexCorners
+from toy_distributions.pieces import memory_budget
 from toy_distributions.product import Product
 from toy_distributions.registry import Registry
 from toy_distributions.sphere import Circle, Sphere
@@ -55,5 +56,6 @@ __all__ = [
     "em_step",
     "fit_gaussian",
     "fit_mixture",
+    "memory_budget",
     "tilted",
 ]

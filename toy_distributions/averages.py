@@ -13,12 +13,16 @@ import torch
 from torch import Tensor
 
 from toy_distributions.axes import Axes
+from toy_distributions.pieces import allowed, fits
 
 FEW_DIMENSIONS = 8
 """Up to this many the planes serve, beyond it the contenders."""
 
 MOST_DIMENSIONS = 128
 """Beyond this many a table of matrices, one a component, would outgrow what it saves."""
+
+TABLES = 8
+"""Tables of a matrix a component that a route holds."""
 
 LOGIT_UNITS = 4096.0
 """Largest bound on the error of a logit, in eps, with which a row counts as sure: 9.1e-13 in float64."""
@@ -33,6 +37,9 @@ CACHED = 1 << 19
 
 STRETCH = 1 << 14
 """Points screened together."""
+
+MASK = 1 << 24
+"""Pairs of a component and a point screened together, a byte each."""
 
 PAIRS = 1 << 19
 """Elements (contenders x dim) looked at together."""
@@ -81,7 +88,8 @@ def worthwhile(terms: Terms, x: Tensor) -> bool:
     components, dim = terms.means.shape
     if torch.is_grad_enabled() and (x.requires_grad or terms.means.requires_grad or terms.spread.requires_grad):
         return False
-    return components > 2 and dim <= MOST_DIMENSIONS and len(x) * components * dim >= 1 << 14 and len(x) >= 4 * dim
+    enough = components > 2 and len(x) * components * dim >= 1 << 14 and len(x) >= 4 * dim
+    return enough and dim <= MOST_DIMENSIONS and fits(TABLES * components * dim**2 * x.element_size())
 
 
 def faintest(dtype: torch.dtype) -> float:
@@ -115,7 +123,8 @@ def _by_planes(terms: Terms, pull: Pull, x: Tensor) -> Averages:
     where[upper[0], upper[1]] = where[upper[1], upper[0]] = torch.arange(len(upper[0]), device=x.device)
 
     steep, far, highest = roots.flatten(1).norm(dim=-1).max(), at_mean.norm(dim=-1).max(), heights.max()
-    size = max(64, min(n, CACHED // len(heights)))
+    count = len(heights)
+    size = min(n, allowed(max(CACHED, 64 * count), x.element_size(), least=count) // count)
     features = torch.cat([x.T, x.new_ones(1, n)])
     values, log_total = torch.empty_like(x.T), x.new_empty(n)
     sure = torch.empty(n, dtype=torch.bool, device=x.device)
@@ -151,13 +160,16 @@ def _by_contenders(terms: Terms, pull: Pull, x: Tensor) -> Averages:
     sure = torch.zeros(n, dtype=torch.bool, device=x.device)
     if _crowded(screen(x[:: max(1, n // 256)])):
         return Averages(values, log_total, sure)
-    for start in range(0, n, STRETCH):
-        mask = screen(x[start : start + STRETCH])
+    count = screen.components
+    stretch = allowed(min(STRETCH * count, max(MASK, 64 * count)), 1, least=count) // count
+    pairs = allowed(PAIRS, x.element_size(), least=d)
+    for start in range(0, n, stretch):
+        mask = screen(x[start : start + stretch])
         if _crowded(mask):
             continue
         contenders = mask.sum(-1)
         # as many rows at a time as keep their contenders together within the budget
-        piece = (contenders.cumsum(0) * d).div(PAIRS, rounding_mode="floor")
+        piece = (contenders.cumsum(0) * d).div(pairs, rounding_mode="floor")
         begin = start
         for rows in piece.unique_consecutive(return_counts=True)[1].tolist():
             some = slice(begin, begin + rows)
@@ -196,7 +208,8 @@ class _Screen:
         self.sizes = eps * torch.stack(sizes, -1).float()
         tiny = torch.finfo(terms.means.dtype).tiny * torch.finfo(terms.means.dtype).eps
         self.reach = -max(math.log(NEGLIGIBLE), math.log(tiny))
-        self.rows = max(64, 2 * CACHED // self.table.shape[1])
+        wide = max(self.table.shape)
+        self.rows = allowed(max(2 * CACHED, 64 * wide), 4, least=wide) // wide
 
     def __call__(self, x: Tensor) -> Tensor:
         """(n, K) of bool."""

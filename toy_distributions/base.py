@@ -1,6 +1,7 @@
 """Distribution: a law on R^d of which everything is known exactly."""
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Self
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from toy_distributions import shapes
+from toy_distributions.pieces import Formula, budgeted, in_pieces
 from toy_distributions.shapes import Scalar
 
 
@@ -60,13 +62,13 @@ class Distribution(ABC):
         """Natural log of the density at x (..., dim), shape (...). Raises ValueError if the law is singular."""
         x = shapes.points(x, self.dim)
         self._needs_density("log_prob")
-        return self._log_prob(x)
+        return self._within(lambda x, alpha, sigma: self._log_prob(x), x, 1.0, 0.0)
 
     def score(self, x: Tensor) -> Tensor:
         """Gradient of the log density at x (..., dim), same shape. Raises ValueError if the law is singular."""
         x = shapes.points(x, self.dim)
         self._needs_density("score")
-        return self._score(x)
+        return self._within(lambda x, alpha, sigma: self._score(x), x, 1.0, 0.0)
 
     def posterior_mean(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         """E[x_0 | alpha x_0 + sigma eps = x], shape of x (..., dim). Needs sigma > 0.
@@ -75,13 +77,13 @@ class Distribution(ABC):
         """
         x = shapes.points(x, self.dim)
         shapes.level(alpha, sigma, batch=x.shape[:-1], positive=True)
-        return self._posterior_mean(x, alpha, sigma)
+        return self._within(self._posterior_mean, x, alpha, sigma)
 
     def posterior_cov(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         """Cov[x_0 | alpha x_0 + sigma eps = x], shape (..., dim, dim). Needs sigma > 0."""
         x = shapes.points(x, self.dim)
         shapes.level(alpha, sigma, batch=x.shape[:-1], positive=True)
-        return self._posterior_cov(x, alpha, sigma)
+        return self._within(self._posterior_cov, x, alpha, sigma)
 
     def posterior_cov_vp(self, x: Tensor, alpha: Scalar, sigma: Scalar, v: Tensor) -> Tensor:
         """Cov[x_0|x] v for vectors v that broadcast to x (..., dim), shape of x. Needs sigma > 0.
@@ -90,19 +92,25 @@ class Distribution(ABC):
         """
         x, v = shapes.points(x, self.dim), shapes.vectors(v, x)
         shapes.level(alpha, sigma, batch=x.shape[:-1], positive=True)
-        return self._posterior_cov_vp(x, alpha, sigma, v)
+        return self._within(self._posterior_cov_vp, x, alpha, sigma, v)
 
     def posterior_cov_diag(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         """The diagonal of Cov[x_0|x], shape of x (..., dim). Needs sigma > 0."""
         x = shapes.points(x, self.dim)
         shapes.level(alpha, sigma, batch=x.shape[:-1], positive=True)
-        return self._posterior_cov_diag(x, alpha, sigma)
+        return self._within(self._posterior_cov_diag, x, alpha, sigma)
 
     def posterior_cov_trace(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         """The trace of Cov[x_0|x], E[|x_0 - E[x_0|x]|^2 | x], shape (...). Needs sigma > 0."""
         x = shapes.points(x, self.dim)
         shapes.level(alpha, sigma, batch=x.shape[:-1], positive=True)
-        return self._posterior_cov_trace(x, alpha, sigma)
+        return self._within(self._posterior_cov_trace, x, alpha, sigma)
+
+    def _within(self, formula: Formula, x: Tensor, alpha: Scalar, sigma: Scalar, v: Tensor | None = None) -> Tensor:
+        """The formula at once, or so many points at a time that what each takes fits the budget."""
+        if budgeted():
+            return in_pieces(formula, x, alpha, sigma, v=v, per_point=self.dim, room=sys.maxsize)
+        return formula(x, alpha, sigma) if v is None else formula(x, alpha, sigma, v)
 
     def cdf(self, x: Tensor) -> Tensor:
         """P(x_0 <= x) of a 1-D law, for x of any shape."""

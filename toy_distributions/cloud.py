@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from toy_distributions import shapes
+from toy_distributions.pieces import PIECE_BYTES, allowed
 from toy_distributions.shapes import Scalar
 
 FEW_DIMENSIONS = 16
@@ -60,14 +61,21 @@ class Cloud:
         logits = self.log_weights - 0.5 * (rough / spread + self.dim * spread.log())
         best, index = logits.topk(min(CONTENDERS, self.count), -1)
         if bool((best[:, :1] - best[:, -1:] > 50 + slack).all()):  # the rest weighs less than e^-50
-            contenders = ((x.unsqueeze(-2) - alpha.unsqueeze(-1) * self.means[index]) ** 2).sum(-1)
-            exact = (rough + own).scatter(-1, index, contenders)
+            exact = (rough + own).scatter(-1, index, self._of_contenders(x, alpha, index))
         else:
             scale = alpha.where(alpha > 0, 1.0)
             apart = scale * torch.cdist(x / scale, self.means, compute_mode="donot_use_mm_for_euclid_dist")
             exact = torch.where(alpha > 0, apart**2, own)
         nearest = exact.amin(-1, keepdim=True)
         return exact - nearest, nearest
+
+    def _of_contenders(self, x: Tensor, alpha: Tensor, index: Tensor) -> Tensor:
+        """|x - alpha m_k|^2 by differences for the k in index (n, m), as many points at a time as stay in the cache."""
+        width = index.shape[1] * self.dim
+        rows = max(1, allowed(PIECE_BYTES // x.element_size(), x.element_size(), least=width) // width)
+        level = alpha.expand(len(x), 1).split(rows)
+        parts = zip(x.split(rows), level, index.split(rows), strict=True)
+        return torch.cat([((x.unsqueeze(-2) - a.unsqueeze(-1) * self.means[k]) ** 2).sum(-1) for x, a, k in parts])
 
     def units(self, own: Tensor, alpha: Scalar, spread: Tensor | float) -> Tensor:
         """Bound, in eps, on the rounding error of a logit that a product of matrices gives; own is |x - alpha c|^2."""

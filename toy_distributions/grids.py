@@ -7,12 +7,16 @@ from torch import Tensor
 
 from toy_distributions.averages import CACHED, LOGIT_UNITS
 from toy_distributions.cloud import Cloud
+from toy_distributions.pieces import allowed
 
 DIMENSIONS = 2
 """Beyond this many the grid has too many nodes."""
 
 NODES_PER_POINT = 6
 """Nodes a point, up to which going through the grid costs less than meeting every centre."""
+
+FEWEST_ROWS = 32
+"""Of factors in a block: with fewer the nodes are too many for products of matrices."""
 
 ASIDE = 6.0
 """Points farther than this many standard deviations outside the box of the centres are left to others."""
@@ -66,11 +70,12 @@ def gridded_sums(cloud: Cloud, x: Tensor, alpha: float, spread: float) -> tuple[
     ranges = zip((0.5 * (low + inside.amin(0))).tolist(), (0.5 * (high + inside.amax(0))).tolist(), strict=True)
     grids = [Grid(a, b, x.dtype) for a, b in ranges]
     nodes = math.prod(grid.count for grid in grids)
-    if nodes > NODES_PER_POINT * n:
+    columns = nodes // grids[0].count  # of the second grid, or one
+    wide = grids[0].count + (d + 1) * columns
+    rows = allowed(CACHED, x.element_size()) // wide
+    if nodes > NODES_PER_POINT * n or rows < FEWEST_ROWS or (n + cloud.count) * wide > n * cloud.count:
         return None
     weights = (cloud.log_weights - cloud.log_weights.max()).exp()
-    columns = nodes // grids[0].count  # of the second grid, or one
-    rows = max(64, CACHED // (grids[0].count + (d + 1) * columns))
     table = x.new_zeros(grids[0].count, (d + 1) * columns)
     for some in torch.arange(cloud.count, device=x.device).split(rows):
         here = slice(int(some[0]), int(some[-1]) + 1)

@@ -8,16 +8,19 @@ import torch
 from torch import Tensor
 
 from toy_distributions import normal, shapes
-from toy_distributions.averages import NEGLIGIBLE, Averages, Pull, Terms, averages, worthwhile
+from toy_distributions.averages import NEGLIGIBLE, TABLES, Averages, Pull, Terms, averages, worthwhile
 from toy_distributions.axes import Axes
 from toy_distributions.base import Distribution
 from toy_distributions.cloud import FEW_DIMENSIONS
 from toy_distributions.components import eigenbasis, probabilities, thin_basis
 from toy_distributions.parts import DIRECT_ELEMENTS, Components, deviations, squared
-from toy_distributions.pieces import Formula, in_pieces
+from toy_distributions.pieces import PIECE_BYTES, Formula, fits, in_pieces
 from toy_distributions.second_moments import Part, second_moment
 from toy_distributions.shapes import Scalar
 from toy_distributions.streams import streamed_means
+
+PRODUCTS = 16
+"""Pieces of products of matrices, as of large clouds, are so many times larger: they block themselves."""
 
 
 class GaussianMixture(Distribution):
@@ -271,7 +274,9 @@ class GaussianMixture(Distribution):
         if isinstance(alpha, Tensor) or isinstance(sigma, Tensor) or not self._parts.large:
             return False
         wanted = torch.is_grad_enabled() and (x.requires_grad or self.means.requires_grad)
-        return len(x.reshape(-1, self.dim)) >= 64 and not wanted and self._dirac
+        if len(x.reshape(-1, self.dim)) < 64 or wanted or not self._dirac:
+            return False
+        return self.dim > FEW_DIMENSIONS or fits(TABLES * self.means.numel() * self.means.element_size())
 
     def _averaged(
         self,
@@ -300,8 +305,7 @@ class GaussianMixture(Distribution):
         """Rows that are not sure answered by the formula, and the batch's shape."""
         unsure = (~sure).nonzero()[:, 0]
         if len(unsure):
-            rest = self._chunked(formula, x.reshape(-1, self.dim)[unsure], alpha, sigma)
-            out = out.index_copy(0, unsure, rest)
+            out[unsure] = self._chunked(formula, x.reshape(-1, self.dim)[unsure], alpha, sigma)
         return out.reshape(x.shape[:-1] + out.shape[1:])
 
     def _posterior_cov(self, x: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
@@ -330,12 +334,12 @@ class GaussianMixture(Distribution):
         return second_moment(self._parts, Part.TRACE, x, alpha, sigma)
 
     def _chunked(self, formula: Formula, x: Tensor, alpha: Scalar, sigma: Scalar, row: int = 1) -> Tensor:
-        per_point = max(self.components * self.dim, row**2)
+        per_point, room = max(self.components * self.dim, row**2), PIECE_BYTES
         if self._parts.large and row == 1:
-            per_point = (
-                self.components // 16 if self.dim > FEW_DIMENSIONS else self.components
-            )  # products block themselves
-        return in_pieces(formula, x, alpha, sigma, per_point=per_point)
+            per_point = self.components
+            if self.dim > FEW_DIMENSIONS:
+                room *= PRODUCTS
+        return in_pieces(formula, x, alpha, sigma, per_point=per_point, room=room)
 
     def __repr__(self) -> str:
         rank = self._variances.shape[1] - self.dim

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from toy_distributions.gauss import rule, to_coefficients
 from toy_distributions.paths import Path
+from toy_distributions.pieces import allowed
 
 NODES = 40
 DEGREE = 33
@@ -152,10 +153,13 @@ class Found:
         """The points in runs that have about PANELS_TOGETHER panels together, each with what was found for it."""
         if not len(self.home):
             return [(slice(0, 0), self)]
-        ends = torch.bincount(self.point, minlength=len(self.home)).cumsum(0).tolist()
+        counts = torch.bincount(self.point, minlength=len(self.home))
+        ends = counts.cumsum(0).tolist()
+        panel = NODES * self.panels.path.width  # elements of its largest temporary
+        together = allowed(PANELS_TOGETHER * panel, self.half.element_size(), least=int(counts.max()) * panel) // panel
         out, start, begin = [], 0, 0
         for i, end in enumerate(ends):
-            if i + 1 == len(ends) or ends[i + 1] - begin > PANELS_TOGETHER:
+            if i + 1 == len(ends) or ends[i + 1] - begin > together:
                 panels, points = slice(begin, end), slice(start, i + 1)
                 parts = (part[panels] for part in (self.point - start, self.arc, self.centre, self.half))
                 homes = (part[points] for part in (self.home_arc, self.home, self.bound))

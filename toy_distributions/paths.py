@@ -26,6 +26,11 @@ class Path(ABC):
     @abstractmethod
     def dim(self) -> int: ...
 
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Numbers held for each t while a place or a bend is computed."""
+
     @abstractmethod
     def place(self, arc: Tensor, t: Tensor) -> Tensor:
         """gamma(t), the shape of t and (dim,)."""
@@ -73,6 +78,10 @@ class Waves(Path):
     @property
     def dim(self) -> int:
         return self.origin.shape[-1]
+
+    @property
+    def width(self) -> int:
+        return max(1, (4 if self._grows else 2) * len(self.frequencies))
 
     @cached_property
     def _turns(self) -> Tensor:

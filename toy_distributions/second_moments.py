@@ -1,13 +1,14 @@
 """Posterior covariances of mixtures without their matrices: products with vectors, diagonals, traces."""
 
 from enum import Enum, auto
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from toy_distributions.averages import NEGLIGIBLE
 from toy_distributions.parts import Components, deviations
-from toy_distributions.pieces import PIECE_BYTES, in_pieces
+from toy_distributions.pieces import PIECE_BYTES, allowed, in_pieces
 from toy_distributions.shapes import Scalar
 
 DIGITS = 1e3
@@ -27,15 +28,9 @@ def second_moment(
 
     In pieces: of components and points, or for a large cloud of products of matrices.
     """
-    formula = _of_a_cloud if law.large else _of_components
-    both = x if v is None else torch.cat([x, v.expand(x.shape)], -1)  # so that a piece has its own vectors
-
-    def of_piece(both: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
-        x, *rest = both.split(law.dim, -1)
-        return formula(law, part, x, alpha, sigma, rest[0] if rest else x)
-
+    formula = partial(_of_a_cloud if law.large else _of_components, law, part)
     per_point = 4 * law.components if law.large else law.components * law.width
-    return in_pieces(of_piece, both, alpha, sigma, per_point=per_point)
+    return in_pieces(formula, x, alpha, sigma, v=x if v is None else v, per_point=per_point)
 
 
 def _of_components(law: Components, part: Part, x: Tensor, alpha: Scalar, sigma: Scalar, v: Tensor) -> Tensor:
@@ -100,7 +95,7 @@ def _row(
     weight, to_mean, to_x, within = (each[heard] for each in (weight, to_mean, to_x, within))
     heaviest = int(weight.argmax())
     anchor = means[heard[heaviest]]
-    step = max(1, PIECE_BYTES // (means.element_size() * len(x)))
+    step = max(1, allowed(PIECE_BYTES // means.element_size(), means.element_size(), least=len(x)) // len(x))
     pieces = [slice(i, i + step) for i in range(0, len(heard), step)]
 
     def away(some: slice) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from toy_distributions.averages import BITS, CACHED, LOGIT_UNITS, faintest
 from toy_distributions.cloud import FEW_DIMENSIONS, SLACK, Cloud
 from toy_distributions.grids import gridded_sums
+from toy_distributions.pieces import allowed
 
 ROWS = 2048
 """Points worked on together: their running sums stay in the cache while the data streams past."""
@@ -46,14 +47,19 @@ def streamed_means(cloud: Cloud, x: Tensor, alpha: float, spread: float) -> Stre
             found = _in_few_dimensions(cloud.means, cloud.log_weights, x[rest], alpha, spread)
             mean[rest], sure[rest] = found
         return Streamed(mean, sure)
-    w = x - alpha * cloud.centre
-    sure = cloud.units((w**2).sum(-1), alpha, spread) <= SLACK
-    mean = torch.empty_like(x)
-    if bool(sure.all()):
-        for here, out in zip(w.split(QUERIES), mean.split(QUERIES), strict=True):
-            _by_products(cloud, here.mul_(alpha / spread * BITS), alpha, spread, out)
-    elif bool(sure.any()):
-        mean[sure] = streamed_means(cloud, x[sure], alpha, spread).mean
+    mean, sure = torch.empty_like(x), torch.empty(len(x), dtype=torch.bool, device=x.device)
+    rows = allowed(QUERIES * cloud.dim, x.element_size(), least=cloud.dim) // cloud.dim
+    for start in range(0, len(x), rows):
+        some = slice(start, min(start + rows, len(x)))
+        w = x[some] - alpha * cloud.centre
+        fine = cloud.units(torch.linalg.vector_norm(w, dim=-1) ** 2, alpha, spread) <= SLACK
+        sure[some] = fine
+        if bool(fine.all()):
+            _by_products(cloud, w.mul_(alpha / spread * BITS), alpha, spread, mean[some])
+        elif bool(fine.any()):
+            found = w[fine]
+            _by_products(cloud, found * (alpha / spread * BITS), alpha, spread, found)
+            mean[some][fine] = found
     return Streamed(mean, sure)
 
 
@@ -66,7 +72,7 @@ def _by_products(cloud: Cloud, pulled: Tensor, alpha: float, spread: float, out:
     n, count = len(pulled), cloud.count
     heights = BITS * (cloud.log_weights - 0.5 * alpha**2 / spread * cloud.squares)
     unheard = math.log2(UNHEARD * torch.finfo(out.dtype).eps / count)
-    step = WEIGHTS // n
+    step = allowed(WEIGHTS, out.element_size(), least=n) // n
     buffer = pulled.new_empty(n * min(step, count))
     top = pulled.new_full((n, 1), -math.inf)
     total = torch.zeros_like(top)
@@ -115,7 +121,7 @@ def _in_few_dimensions(means: Tensor, log_weights: Tensor, x: Tensor, alpha: flo
     table = torch.cat([pull * z, (BITS * log_weights - 0.5 * alpha * pull * (z**2).sum(-1)).unsqueeze(-1)], -1)
     maps = torch.cat([z, torch.ones_like(z[:, :1])], -1)
     reach, heaviest = z.norm(dim=-1).max(), log_weights.abs().max()
-    step = CACHED // ROWS
+    step = allowed(CACHED, x.element_size(), least=ROWS) // ROWS
     tables, turned = table.split(step), [part.T.contiguous() for part in maps.split(step)]
     buffer = x.new_empty(step * min(ROWS, n))
     mean, sure = torch.empty_like(x), torch.empty(n, dtype=torch.bool, device=x.device)
