@@ -15,6 +15,9 @@ DIMENSIONS = 2
 NODES_PER_POINT = 6
 """Nodes a point, up to which going through the grid costs less than meeting every centre."""
 
+MOST_WORK = 1.0
+"""Of meeting every centre from every point, that blocks of factors may cost."""
+
 FEWEST_ROWS = 32
 """Of factors in a block: with fewer the nodes are too many for products of matrices."""
 
@@ -73,7 +76,8 @@ def gridded_sums(cloud: Cloud, x: Tensor, alpha: float, spread: float) -> tuple[
     columns = nodes // grids[0].count  # of the second grid, or one
     wide = grids[0].count + (d + 1) * columns
     rows = allowed(CACHED, x.element_size()) // wide
-    if nodes > NODES_PER_POINT * n or rows < FEWEST_ROWS or (n + cloud.count) * wide > n * cloud.count:
+    dear = nodes > NODES_PER_POINT * n or (n + cloud.count) * wide > MOST_WORK * n * cloud.count
+    if dear or rows < FEWEST_ROWS:
         return None
     weights = (cloud.log_weights - cloud.log_weights.max()).exp()
     table = x.new_zeros(grids[0].count, (d + 1) * columns)

@@ -153,8 +153,7 @@ class Found:
         """The points in runs that have about PANELS_TOGETHER panels together, each with what was found for it."""
         if not len(self.home):
             return [(slice(0, 0), self)]
-        counts = torch.bincount(self.point, minlength=len(self.home))
-        ends = counts.cumsum(0).tolist()
+        ends = (counts := torch.bincount(self.point, minlength=len(self.home))).cumsum(0).tolist()
         panel = NODES * self.panels.path.width  # elements of its largest temporary
         together = allowed(PANELS_TOGETHER * panel, self.half.element_size(), least=int(counts.max()) * panel) // panel
         out, start, begin = [], 0, 0

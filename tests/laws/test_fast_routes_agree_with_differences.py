@@ -161,6 +161,7 @@ def on_a_grid(d: int, sigma: float, dtype: torch.dtype = torch.float64, aside: f
     x[-1] += aside
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grids, "NODES_PER_POINT", 10_000)
+        patch.setattr(grids, "MOST_WORK", 10_000)
         found = grids.gridded_sums(Cloud(small.means, small._log_weights), x, 0.7, sigma**2)
     if found is None:
         return 0.0, 0.0
@@ -197,6 +198,7 @@ def test_a_grid_trusted_where_its_sums_vanish_is_caught(monkeypatch):
     lone = GaussianMixture.empirical(torch.tensor([[0.0, 0.0], [100.0, 100.0]], dtype=torch.float64))
     x = torch.tensor([[50.0, 50.1]], dtype=torch.float64).repeat(20_000, 1)
     cloud = Cloud(lone.means, lone._log_weights)
+    monkeypatch.setattr(grids, "MOST_WORK", 10_000)
     found = grids.gridded_sums(cloud, x, 1.0, 1.0)
     assert found is not None
     assert not found[1].any()
