@@ -34,7 +34,7 @@ class Renoise(Solver):
 
     @property
     def facts(self) -> Facts:
-        return Facts(evaluations=1, stochastic=True)
+        return Facts(order=None, evaluations=1, stochastic=True)
 
     def step(self, model, x, s, t, memory, noise) -> Step:
         return Step(t.alpha * model(x, s).x0 + t.sigma * noise(s, t, x))
