@@ -1,6 +1,7 @@
 """Networks by name for studies: "shipped", or what ``loading.load`` takes; loaded once a process."""
 
 import hashlib
+import math
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +29,17 @@ def network(
 ) -> NetworkModel:
     """The network as a model of a process, EDM's by default. labels: (n,), one a state, or None for no label."""
     return _loaded(name).serving(process or EDM(), labels=labels, guidance=guidance)
+
+
+def reach(name: str, noisiest: float, cleanest: float) -> tuple[float, float]:
+    """The two k = sigma / alpha, or the nearest that the network was trained on: a table of betas has an end."""
+    does = _loaded(name).conventions
+    least, most = (math.exp(-lam) / does.scale for lam in reversed(does.process.lam_range))
+    near, inside = 1 + 1e-12, 1 + 1e-9  # its own end may come back from log and exp a rounding off
+    return (
+        noisiest if noisiest <= most * near else most / inside,
+        cleanest if cleanest >= least / near else least * inside,
+    )
 
 
 def unavailable(name: str = "shipped") -> str | None:

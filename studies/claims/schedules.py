@@ -93,7 +93,7 @@ def bound_is_path_kl(variance: str = "beta_tilde") -> Estimate:
 
 @claim(
     "ays.bound",
-    statement="The KL of the output lies below the bound, by far: largest of their ratio on three grids of 8 steps "
+    statement="The KL of the output lies below the bound: largest of their ratios on three grids of 8 steps "
     "(Gaussian data).",
     source="sabour2024align, section 3, on the KLUB",
     accepted=at_most(1.0),

@@ -8,7 +8,7 @@ import torch
 
 from studies.cifar10 import data
 from studies.cifar10.laws import along_axes, law_of_images
-from studies.cifar10.served import digest, network, unavailable
+from studies.cifar10.served import digest, network, reach, unavailable
 from studies.cifar10.validation import (
     VARIANCES,
     denoising_errors,
@@ -20,6 +20,7 @@ from studies.cifar10.validation import (
 from studies.store import Values
 from studies.study import study
 from theory import EDM, Exact, uniform_lambda
+from theory.grid import TimeGrid
 from theory.models import Model
 
 if TYPE_CHECKING:
@@ -32,24 +33,23 @@ IMAGES = 32
 ODE_IMAGES, ODE_STEPS = 16, 48
 
 
-def _grid(steps: int):
-    return uniform_lambda(PROCESS, steps, start=-math.log(K_START), end=-math.log(K_END))
+def _grid(model: str, steps: int) -> TimeGrid:
+    start, end = reach(model, K_START, K_END)
+    return uniform_lambda(PROCESS, steps, start=-math.log(start), end=-math.log(end))
 
 
 @cache
-def _model(name: str) -> Model:
-    if name == "gaussian":
-        return Exact(law_of_images("gaussian", torch.float32), PROCESS)
-    return network(name)
+def _model(model: str, of: str) -> Model:
+    return network(model) if of == "network" else Exact(law_of_images("gaussian", torch.float32), PROCESS)
 
 
 @cache
-def _errors(model: str) -> dict[float, float]:
-    """Mean squared errors at the levels of the finest grid, which hold those of the others: halved steps."""
+def _errors(model: str, of: str) -> dict[float, float]:
+    """Mean squared errors at the levels of the network's finest grid, which hold those of the others: halved steps."""
     images, _ = pixels("test", IMAGES, seed=3)
     return {
-        round(float(at.lam), 9): denoising_errors(_model(model), images, float(at.lam), seed=4).mean().item()
-        for at in _grid(STEPS[-1]).levels[:-1]
+        round(float(at.lam), 9): denoising_errors(_model(model, of), images, float(at.lam), seed=4).mean().item()
+        for at in _grid(model, STEPS[-1]).levels[:-1]
     }
 
 
@@ -74,24 +74,24 @@ def network_bounds(model: str, variance: str, steps: int, *, seed: int) -> Value
     images, _ = pixels("test", IMAGES, seed=3)
     out: Values = {}
     if variance == "ode":
-        grid = _grid(ODE_STEPS if steps == STEPS[-1] else ODE_STEPS // 2)
+        grid = _grid(model, ODE_STEPS if steps == STEPS[-1] else ODE_STEPS // 2)
         few = images[:ODE_IMAGES]
-        bits = ode_bits(_model(model), few, grid, seed=5, prior_variance=0.25)
+        bits = ode_bits(network(model), few, grid, seed=5, prior_variance=0.25)
         law, axes = along_axes()
         step = 2 / 255
         spread = torch.rand(few.shape, generator=torch.Generator().manual_seed(5)) - 0.5
         points = (few + step * spread).double() @ axes
-        ideal = -law.noised(1.0, K_END).log_prob(points) / (3072 * math.log(2)) - math.log2(step)
+        ideal = -law.noised(1.0, float(grid.levels[-1].sigma)).log_prob(points) / (3072 * math.log(2)) - math.log2(step)
         return {
             "bits": bits.mean().item(),
             "bits_error": 2 * bits.std().item() / len(bits) ** 0.5,
             "gaussian_bits": ideal.mean().item(),
         }
-    grid = _grid(steps)
+    grid = _grid(model, steps)
     power = images.square().mean().item()
     last = pixel_bits(images, grid.levels[-1], seed=6)
-    for name, column in ((model, "bits"), ("gaussian", "gaussian_bits")):
-        known = _errors(name)
+    for of, column in (("network", "bits"), ("gaussian", "gaussian_bits")):
+        known = _errors(model, of)
         misses = [known[round(float(at.lam), 9)] for at in grid.levels[:-1]]
         out[column] = sum(elbo_bits(grid, misses, variance, power)) + last.mean().item()
     return out | {"bits_error": 2 * last.std().item() / len(last) ** 0.5}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from studies.cifar10 import generated
 from studies.cifar10.generated import apart, digest, shown, unavailable
+from studies.cifar10.served import reach
 from studies.store import Values
 from studies.study import study
 from theory import EDM, SOLVERS, Exact, karras
@@ -43,7 +44,8 @@ def network_distances(model: str, solver: str, steps: int, *, seed: int) -> Valu
     floor_...: of test images. Every ..._error is the half-width of a 95 % interval.
     """
     made = SOLVERS[solver]()
-    grid = karras(PROCESS, steps, start=-math.log(K_START), end=-math.log(K_END))
+    start, end = reach(model, K_START, K_END)
+    grid = karras(PROCESS, steps, start=-math.log(start), end=-math.log(end))
     drawn = generated.draw(generated.told(model, PROCESS), made, grid, generated.starts(), seed=seed)
     law, axes = generated.along_axes()
     ideal = generated.draw(Exact(law, PROCESS), made, grid, generated.starts().double() @ axes, seed=seed)

@@ -12,6 +12,7 @@ from torch import Tensor
 from studies.cifar10 import data, generated
 from studies.cifar10.generated import apart, digest, shown, unavailable
 from studies.cifar10.laws import law_of_images
+from studies.cifar10.served import reach
 from studies.store import Values
 from studies.study import study
 from theory import EDM, SOLVERS, karras
@@ -90,7 +91,8 @@ def network_guidance(model: str, scale: float, *, seed: int) -> Values:
     twice. All scales share their starts, so that what differs between them is sharper than the intervals.
     """
     made, z = SOLVERS[SOLVER](), generated.starts()
-    grid = karras(PROCESS, STEPS, start=-math.log(K_START), end=-math.log(K_END))
+    start, end = reach(model, K_START, K_END)
+    grid = karras(PROCESS, STEPS, start=-math.log(start), end=-math.log(end))
     drawn = generated.draw(generated.told(model, PROCESS, guidance=scale), made, grid, z, seed=seed)
     law, axes = classes_along_axes()
     exact = GuidedClasses(law, PROCESS, generated.classes(), scale)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from studies.cifar10 import data
 from studies.cifar10.laws import along_axes
-from studies.cifar10.served import digest, network, unavailable
+from studies.cifar10.served import digest, network, reach, unavailable
 from studies.cifar10.validation import normals, run
 from studies.store import Values
 from studies.study import study
@@ -65,29 +65,31 @@ def _starts() -> Tensor:
 def _limit(model: str) -> Limit:
     """The end of the network's flow: DPM-Solver-3 on a fine grid, beside RK4 in k on another."""
     served = network(model)
-    fine = run(SOLVERS["dpm.3"](), served, _starts(), _grid(REFERENCE_STEPS // 3)).end
-    other = run(SOLVERS["rk4.lam"](), served, _starts(), _grid(REFERENCE_STEPS // 4)).end
+    fine = run(SOLVERS["dpm.3"](), served, _starts(), _grid(model, REFERENCE_STEPS // 3)).end
+    other = run(SOLVERS["rk4.lam"](), served, _starts(), _grid(model, REFERENCE_STEPS // 4)).end
     return Limit(fine, _rms(fine - other) / _rms(fine))
 
 
 @cache
 def _end(model: str, solver: str, steps: int) -> tuple[Tensor, int]:
     """Where the network's trajectories end, and its evaluations. Kept, since the grid of twice the steps asks again."""
-    found = run(SOLVERS[solver](), network(model), _starts(), _grid(steps))
+    found = run(SOLVERS[solver](), network(model), _starts(), _grid(model, steps))
     return found.end, found.evaluations
 
 
 @cache
-def _gaussian() -> tuple[GaussianMixture, Tensor, Tensor]:
+def _gaussian(model: str) -> tuple[GaussianMixture, Tensor, Tensor]:
     """The fit in coordinates along its axes, where it costs nothing, and the starts and their exact ends there."""
     law, axes = along_axes()
     starts = _starts().double() @ axes
-    s, t = (PROCESS.level(k) for k in (K_START, K_END))
-    return law, starts, gaussian_flow(law, K_START * starts, s, t)
+    ends = reach(model, K_START, K_END)
+    s, t = (PROCESS.level(k) for k in ends)
+    return law, starts, gaussian_flow(law, ends[0] * starts, s, t)
 
 
-def _grid(steps: int):
-    return uniform_lambda(PROCESS, steps, start=-math.log(K_START), end=-math.log(K_END))
+def _grid(model: str, steps: int):
+    start, end = reach(model, K_START, K_END)
+    return uniform_lambda(PROCESS, steps, start=-math.log(start), end=-math.log(end))
 
 
 def _rms(x: Tensor) -> float:
@@ -111,12 +113,12 @@ def network_orders(model: str, solver: str, steps: int, *, seed: int) -> Values:
     (2^p x_N - x_{N/2}) / (2^p - 1) with the declared order p; of x_N itself where N is odd. gaussian_error: the same
     solver, grid and noise on the Gaussian fit, against its exact flow.
     """
-    made, grid = SOLVERS[solver](), _grid(steps)
+    made, grid = SOLVERS[solver](), _grid(model, steps)
     limit = _limit(model)
     end, evaluations = _end(model, solver, steps)
     share = 0 if steps % 2 else 1 / (2 ** (made.facts.order or 1) - 1)
     before = _end(model, solver, steps // 2)[0] if share else end
-    law, starts, exact = _gaussian()
+    law, starts, exact = _gaussian(model)
     ideal = run(made, Exact(law, PROCESS), starts, grid)
     return {
         "h_max": grid.h_max,

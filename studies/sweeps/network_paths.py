@@ -8,7 +8,7 @@ import torch
 
 from studies.cifar10 import data
 from studies.cifar10.laws import law_of_images
-from studies.cifar10.served import digest, network, unavailable
+from studies.cifar10.served import digest, network, reach, unavailable
 from studies.cifar10.validation import normals, straightness
 from studies.store import Values
 from studies.study import study
@@ -44,12 +44,13 @@ def network_paths(model: str, of: str, k_end: float, *, seed: int) -> Values:
 
     error: the change of S when the steps are halved in number, three times what the finer one is off by.
     """
+    k_start, k_stop = reach(model, K_START, k_end)
     found = [
         straightness(
             _model(model, of),
             SOLVERS["dpm_pp.2m"](),
             normals(STARTS, seed=0),
-            uniform_lambda(PROCESS, steps, start=-math.log(K_START), end=-math.log(k_end)),
+            uniform_lambda(PROCESS, steps, start=-math.log(k_start), end=-math.log(k_stop)),
         )
         for steps in (STEPS // 2, STEPS)
     ]

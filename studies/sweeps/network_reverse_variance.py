@@ -9,7 +9,7 @@ import torch
 
 from studies.cifar10 import generated
 from studies.cifar10.generated import apart, digest, shown, unavailable
-from studies.cifar10.served import network
+from studies.cifar10.served import network, reach
 from studies.cifar10.validation import normals, pixels, reverse_variance
 from studies.store import Values
 from studies.study import study
@@ -37,8 +37,8 @@ GREYS = 2.0
 """Clipped: the last step's noise has a mean size of at most so many grey levels, since no step comes to remove it."""
 
 
-def _grid(steps: int) -> TimeGrid:
-    start, end = (float(PROCESS.level_at(-math.log(k)).t) for k in (K_START, K_END))
+def _grid(model: str, steps: int) -> TimeGrid:
+    start, end = (float(PROCESS.level_at(-math.log(k)).t) for k in reach(model, K_START, K_END))
     return uniform_time(PROCESS, steps, start=start, end=end)
 
 
@@ -62,7 +62,7 @@ def _at_levels(model: str, steps: int) -> tuple[Measured, ...]:
     images, labels = pixels("train", IMAGES, seed=7)
     served = network(model, process=PROCESS)
     served = served.serving(PROCESS, labels=labels) if served.conventions.labels else served
-    return tuple(measured(served, at, images, seed=8) for at in _grid(steps).levels[:-1])
+    return tuple(measured(served, at, images, seed=8) for at in _grid(model, steps).levels[:-1])
 
 
 def analytic(s: Level, t: Level, power: Estimate) -> Estimate:
@@ -115,7 +115,7 @@ def network_reverse_variance(model: str, variance: str, steps: int, *, seed: int
     gaussian_...: of the Gaussian fit's samples with its own exact optimum in place of the estimate. floor_...: of test
     images. Every ..._error is the half-width of a 95 % interval.
     """
-    grid = _grid(steps)
+    grid = _grid(model, steps)
     known = dict(zip(grid.levels, (one.power for one in _at_levels(model, steps)), strict=False))
     made = DDPM(kernel(variance, grid, lambda s, t: analytic(s, t, known[s]).value))
     drawn = generated.draw(generated.told(model, PROCESS), made, grid, generated.starts(), seed=seed)
@@ -146,7 +146,7 @@ def network_reverse_variance_by_step(model: str, steps: int, step: int, *, seed:
     for the network as it is, from its denoising error there; gaussian, the exact optimum of the Gaussian fit, which no
     law of the same second moments exceeds; beta. Every ..._error is the half-width of a 95 % interval.
     """
-    levels = _grid(steps).levels
+    levels = _grid(model, steps).levels
     s, t, least = levels[step], levels[step + 1], beta_tilde(levels[step], levels[step + 1])
     power, miss = _at_levels(model, steps)[step]
     gain = float(t.alpha) * -math.expm1(-2 * float(t.lam - s.lam))

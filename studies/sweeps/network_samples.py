@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from studies.cifar10 import data
-from studies.cifar10.served import digest, network, unavailable
+from studies.cifar10.served import digest, network, reach, unavailable
 from studies.cifar10.validation import normals, run
 from studies.store import Values
 from studies.study import study
@@ -43,7 +43,8 @@ def network_samples(model: str, solver: str, steps: int, *, seed: int) -> Values
     served = network(model)
     if served.conventions.labels:
         served = network(model, labels=torch.arange(EACH), guidance=GUIDANCE)
-    grid = karras(PROCESS, steps, start=-math.log(K_START), end=-math.log(K_END))
+    start, end = reach(model, K_START, K_END)
+    grid = karras(PROCESS, steps, start=-math.log(start), end=-math.log(end))
     noise = Independent(0) if made.facts.stochastic else no_noise
     with torch.no_grad():
         found = run(made, served, normals(EACH, seed=0), grid, noise=noise)

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from studies.cifar10 import loading, validation
-from studies.cifar10.conventions import of_training
+from studies.cifar10 import served as by_name
+from studies.cifar10.conventions import Conventions, VPTable, of_training
 from studies.cifar10.loading import CARD, WEIGHTS, load, save
 from studies.cifar10.model import NetworkModel
 from studies.cifar10.network import SIZES, UNet
@@ -104,6 +105,31 @@ def test_what_a_network_cannot_answer_is_refused():
         served("edm", EDM())(x, EDM().level(torch.tensor([1.0, 2.0])))
     clean = served("edm", EDM())(x, EDM().level(0.0))
     assert torch.equal(clean.x0, x)
+
+
+# a cosine schedule of twenty entries: k from 0.05 to 1e2 in its own images
+SHORT = VPTable(tuple(1 - math.cos(math.pi * (i + 1) / 43) ** 2 / math.cos(math.pi * i / 43) ** 2 for i in range(20)))
+
+
+@pytest.mark.parametrize("black", [-1.0, 0.0, -3.0])
+def test_studies_ask_a_network_where_it_was_trained(monkeypatch, black):
+    """Outside its table a network is refused or asked at an index it never saw; inside, both ends are answered."""
+    does = Conventions("eps", SHORT, "t", (black, 1.0), 0, None)
+    network = NetworkModel(Perfect("eps").eval(), does, SHORT)
+    monkeypatch.setattr(by_name, "_loaded", lambda name: network)
+    wide = 1e9, 1e-9
+    ends = by_name.reach("short", *wide)
+    for k, index in zip(ends, (19.0, 0.0), strict=True):
+        own = SHORT.level_at(-math.log(k) - math.log(does.scale))
+        assert does.told(own) == pytest.approx(index, abs=1e-6) and 0 <= does.told(own) <= 19
+    inside = math.sqrt(ends[0] * ends[1])
+    assert by_name.reach("short", 1.01 * inside, inside) == (1.01 * inside, inside)
+    with pytest.raises(ValueError, match=r"lambda must lie in \["):
+        SHORT.level_at(-math.log(1.001 * ends[0]) - math.log(does.scale))
+
+
+def test_the_usual_ends_are_those_of_a_network_with_more_noise():
+    assert by_name.reach("shipped", 80.0, 2e-2) == (80.0, 2e-2)
 
 
 def test_denoising_errors_are_posterior_variances():

@@ -37,7 +37,7 @@ class Fake(Model):
 
     def __init__(self, process=None, noisy=False):
         self.process, self.noisy = process or EDM(), noisy
-        self.conventions = SimpleNamespace(labels=0, null_label=None)
+        self.conventions = SimpleNamespace(labels=0, null_label=None, process=EDM(), scale=1.0)
         self.exact = Exact(LAW.to(torch.float32), self.process)
 
     def serving(self, process, **_):
@@ -138,7 +138,7 @@ def test_results_rest_on_the_classifier(monkeypatch, tmp_path):
 @pytest.mark.parametrize("which", ["beta", "beta_tilde"])
 def test_each_variance_is_in_the_samples(which):
     """The chain of a denoiser that says 0 is linear: its variance is a sum, which 80 x 3072 normals tell to 0.6 %."""
-    grid = reverse._grid(5)
+    grid = reverse._grid("shipped", 5)
     spread = {"beta": float(grid.levels[0].sigma) ** 2}
     spread["beta_tilde"] = spread["beta"]
     for s, t in zip(grid.levels, grid.levels[1:], strict=False):
@@ -156,7 +156,7 @@ def test_each_variance_is_in_the_samples(which):
 
 
 def test_the_estimate_of_an_exact_network_is_the_optimum():
-    grid, x0 = reverse._grid(10), MEAN + SPREAD * normals(200, seed=5)
+    grid, x0 = reverse._grid("shipped", 10), MEAN + SPREAD * normals(200, seed=5)
     model = Fake(reverse.PROCESS)
     seen = 0
     for s, t in zip(grid.levels[2:], grid.levels[3:], strict=False):
@@ -171,14 +171,14 @@ def test_the_estimate_of_an_exact_network_is_the_optimum():
 
 def test_the_optimum_of_the_fit_is_that_of_the_theory():
     law = GaussianMixture.gaussian(torch.zeros(3).double(), torch.tensor([0.0, 0.3, 2.0]).double())
-    s, t = reverse._grid(5).levels[1:3]
+    s, t = reverse._grid("shipped", 5).levels[1:3]
     found, true = reverse.gaussian_optimum(law, s, t), OptimalVariance(law)(s, t)
     assert found == pytest.approx(true, rel=1e-12)
     assert found - beta_tilde(s, t) != pytest.approx(true - beta(s, t), rel=0.1)  # the control: the two swapped
 
 
 def test_only_the_last_step_is_clipped_and_unknown_variances_are_refused():
-    grid = reverse._grid(5)
+    grid = reverse._grid("shipped", 5)
     made, plain = (reverse.kernel(name, grid, beta) for name in ("analytic_clipped", "analytic"))
     pairs = list(zip(grid.levels, grid.levels[1:], strict=False))
     assert all(made(s, t) == plain(s, t) for s, t in pairs[:-1])

@@ -9,7 +9,7 @@ from toy_distributions import LAWS
 
 
 def gap(one, other):
-    grid = _grid(7)
+    grid = _grid("shipped", 7)
     x = grid.levels[0].sigma * torch.randn(9, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     model = Exact(LAWS["mixture_2d"](), grid.process)
     return (solve(SOLVERS[one](), model, x, grid).end - solve(SOLVERS[other](), model, x, grid).end).abs().max().item()
