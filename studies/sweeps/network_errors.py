@@ -1,16 +1,17 @@
 """A network's denoising error at every noise level, beside what the images themselves and their Gaussian fit allow."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from studies.cifar10 import data
 from studies.cifar10.laws import law_of_images
-from studies.cifar10.served import digest, network, unavailable
+from studies.cifar10.served import digest, network, reach, unavailable
 from studies.cifar10.validation import denoising_errors, pixels
-from studies.store import Values
+from studies.store import Value, Values
 from studies.study import study
 from theory import EDM, Exact
 
@@ -22,6 +23,12 @@ IMAGES = 256
 SHOWN = {"network": "network", "labelled": "network, told the class", "empirical": "empirical"}
 
 
+def _trained(cell: Mapping[str, Value]) -> bool:
+    """Whether the network was trained at this level; a network that is not here is asked nothing."""
+    k = math.exp(-cast("float", cell["lam"]))
+    return unavailable(model := str(cell["model"])) is not None or reach(model, k, k) == (k, k)
+
+
 @study(
     "network_errors",
     question="How far is a trained network from the exact denoiser of its training images, at which noise?",
@@ -30,6 +37,7 @@ SHOWN = {"network": "network", "labelled": "network, told the class", "empirical
         "split": ["train", "test"],
         "lam": [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0],
     },
+    where=_trained,
     available=lambda: unavailable("shipped") or data.unavailable(download=True),
     rests_on=digest,
     max_jobs=1,

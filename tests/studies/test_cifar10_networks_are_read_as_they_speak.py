@@ -15,6 +15,7 @@ from studies.cifar10.loading import CARD, WEIGHTS, load, save
 from studies.cifar10.model import NetworkModel
 from studies.cifar10.network import SIZES, UNet
 from studies.cifar10.objective import PARAMETERISATIONS, PRECONDITIONING
+from studies.sweeps.network_errors import network_errors
 from theory import EDM, SOLVERS, Exact, LinearPath, VPLinear, solve, uniform_lambda
 from theory.elbo import elbo
 from theory.grid import TimeGrid
@@ -126,6 +127,9 @@ def test_studies_ask_a_network_where_it_was_trained(monkeypatch, black):
     assert by_name.reach("short", 1.01 * inside, inside) == (1.01 * inside, inside)
     with pytest.raises(ValueError, match=r"lambda must lie in \["):
         SHORT.level_at(-math.log(1.001 * ends[0]) - math.log(does.scale))
+    asked = {cell["lam"] for cell in network_errors.cells()}
+    assert asked == {lam for lam in network_errors.axes["lam"] if ends[1] <= math.exp(-lam) <= ends[0]}
+    assert len(asked) < len(network_errors.axes["lam"])
 
 
 def test_the_usual_ends_are_those_of_a_network_with_more_noise():
