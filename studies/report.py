@@ -181,11 +181,12 @@ def caption(study: Study, maker: FigureMaker, device: str) -> str:
     address = json.loads(study.address({}, device).text)
     axes = "; ".join(f"{axis}: {_values(values)}" for axis, values in study.axes.items())
     seeds = "seeds are the hashes of the cells"
+    network = "float32 for networks and images, else " if "model" in study.axes else ""
     parts = [
         " ".join(shows.split()),
         study.question,
         f"{axes[:1].upper()}{axes[1:]}.",
-        f"{address['dtype']} on {address['device']}; {seeds}.",
+        f"{network}{address['dtype']} on {address['device']}; {seeds}.",
     ]
     return " ".join(part for part in parts if part)
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from studies.report import write_report
+from studies.discover import registry
+from studies.report import caption, write_report
 from studies.store import Store, Value
-from studies.study import Study
+from studies.study import FigureMaker, Study
 
 
 @pytest.fixture
@@ -43,3 +44,10 @@ def test_a_report_has_its_claims_even_if_there_are_none(tmp_path, study):
     assert 'id="main" aria' in page
     assert "`exactscore report` writes it again" in text
     assert "## Claims" in text
+
+
+@pytest.mark.parametrize(("study", "says"), [("curvature", "float64"), ("network_orders", "float32 for networks")])
+def test_a_caption_says_in_which_arithmetic(study, says):
+    maker = FigureMaker(lambda table: pytest.fail("a caption draws nothing"))
+    said = caption(registry("studies")[study], maker, "cpu")
+    assert f". {says}" in said and "float64 on cpu; seeds" in said
