@@ -31,6 +31,11 @@ class Entry:
     floor: float = 1e-13
     finishes: bool = True
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether it chooses its steps by a tolerance."""
+        return getattr(self.setting, "grid", None) == "adaptive"
+
     def sampler(self, **more: Any) -> Sampler:
         """The sampler as ``measure`` takes it; more: precision, and for diffusers ``by``."""
         libraries = {Setting: diffusers, k_diffusion.Setting: k_diffusion, torchdiffeq.Setting: torchdiffeq}
@@ -260,7 +265,8 @@ _diffusers("LTXEulerAncestralRFScheduler", 1, SDE, "flow", stochastic=True, **FL
 # --- k-diffusion
 def _k(variant: str, claimed: float, where: str, *, floor: float = 1e-13, **setting: Any) -> None:
     made = k_diffusion.Setting("sample_" + variant.split("/")[0], **setting)
-    kinds = OWN if made.grid == "count" else ("uniform", "rough") if made.stochastic else ("uniform", "graded", "rough")
+    own = made.grid != "sigmas"
+    kinds = OWN if own else ("uniform", "rough") if made.stochastic else ("uniform", "graded", "rough")
     ENTRIES[f"k_diffusion:sample_{variant}"] = Entry(made, claimed, where, kinds, floor=floor)
 
 
@@ -279,6 +285,9 @@ _k("euler_ancestral/eta=0", 1, EULER, options={"eta": 0.0})
 for _rest, _claim in ((1, 2), (2, 3), (3, 2)):
     _where = f"lu2022dpm: third-order steps, the last of order {_claim - 1}"
     _k(f"dpm_fast/n=3j+{_rest % 3}", _claim, _where, grid="count", last=_rest, floor=1e-11)
+for _order in (2, 3):
+    _where = "the argument order, against steps on average"
+    _k(f"dpm_adaptive/{_order}", _order, _where, grid="adaptive", options={"order": _order})
 _k("euler_ancestral", 1, SDE, draws="independent")
 _k("dpm_2_ancestral", 2, NAMED, draws="independent")
 _k("dpmpp_2s_ancestral", 2, NAMED, draws="independent")

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ NEEDED = (
     "k-diffusion is not installed; run: pip install 'exactscore[k-diffusion]', then: pip install --no-deps k-diffusion"
 )
 PACKAGE = "_exactscore_k_diffusion"
+PER_STEP = 5e-3
+"""An adaptive sampler's tolerances over h^order, for steps h on average: so its largest steps are below 0.3."""
 
 
 def unavailable() -> str | None:
@@ -60,9 +63,9 @@ def names() -> list[str]:
 class Setting:
     """A sampler with its arguments.
 
-    grid: "sigmas" takes the levels; "count" takes two ends and a number of model calls, ``calls`` a step plus
-    ``last``; "adaptive" takes two ends. draws: which noise its default is, "independent", "path" (a Brownian tree in
-    sigma) or "churn" (randn_like); None for a deterministic one.
+    grid: "sigmas" takes the levels; "count" takes two ends and a number of model calls, three a step plus ``last``;
+    "adaptive" takes two ends and tolerances, PER_STEP h^order unless set. draws: which noise its default is,
+    "independent", "path" (a Brownian tree in sigma) or "churn" (randn_like); None for a deterministic one.
     """
 
     name: str
@@ -148,7 +151,9 @@ def trace(
                     n = 3 * (len(ks) - 2) + setting.last  # len(ks) - 2 steps of order 3 and one of order ``last``
                     end = sampler(model, y, ks[-1], ks[0], n, **options)
                 case "adaptive":
-                    end = sampler(model, y, ks[-1], ks[0], **options)
+                    h = math.log(ks[0] / ks[-1]) / (len(ks) - 1)
+                    tolerance = PER_STEP * h ** options.get("order", 3)
+                    end = sampler(model, y, ks[-1], ks[0], **{"rtol": tolerance, "atol": tolerance, **options})
     finally:
         module.torch = torch_before
     if not through:

@@ -111,6 +111,11 @@ def foreign(library: str, name: str, config: Mapping[str, Any]) -> ForeignTarget
         names = ", ".join(sorted({key.partition(":")[2].split("/")[0] for key in ENTRIES if key.startswith(library)}))
         raise ValueError(f"{library} has no sampler {name!r} that can run on an exact model; there are {names}.")
     entry = ENTRIES[known[0]]
+    if entry.adaptive:
+        raise ValueError(
+            f"{full} chooses its own levels by a tolerance, and a certificate asks for given ones; its order is "
+            "measured by: exactscore run foreign_schedulers."
+        )
     setting: Any = entry.setting
     if config:
         knob = "config" if library == "diffusers" else "options"

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-if TYPE_CHECKING:
-    pass
-
 BAND = 0.1
 """An order holds from this much below the claim on; one above the claim is no failure."""
 
@@ -62,7 +59,10 @@ def _measured(entry: Entry, grid: str) -> Values:
     double, native = entry.sampler(precision="double"), entry.sampler(precision="native")
     path = not entry.setting.stochastic
     steps = tuple(4 * n for n in entry.steps) if grid == "time" else entry.steps  # its steps are unequal in lambda
-    order, error = (path_order if path else law_order)(double, grid, floor=entry.floor, steps=steps)
+    if path:
+        order, error = path_order(double, grid, floor=entry.floor, steps=steps, adaptive=entry.adaptive)
+    else:
+        order, error = law_order(double, grid, floor=entry.floor, steps=steps)
     measure = path_error if path else law_error
     few = steps[1:2] if path and grid == "uniform" else ()
     natives = [measure(native, grid, n)[1] for n in (*few, steps[-1])]
@@ -127,7 +127,7 @@ def _orders(rows: list[dict[str, Any]]) -> "Figure":
 CAPTION = (
     "Grids: equal steps in lambda with the sampler's usual start (uniform), and in the time of the linear schedule "
     "(time); two tiny first steps, an accurate start (graded); steps 1 : 2 by turns, for methods that take any steps "
-    "(rough). The library's float32 read as float64. A cross: NaN. "
+    "(rough). Adaptive samplers against their steps on average. The library's float32 read as float64. A cross: NaN. "
 )
 
 
